@@ -1,0 +1,1 @@
+"""The second port: administration over HTTP, and its command line client."""

@@ -1,0 +1,1 @@
+"""The archive: one Part 10 file an instance."""

@@ -1,0 +1,1 @@
+"""PS3.7: DIMSE messages and operations."""

@@ -1,0 +1,424 @@
+"""
+Every seam of D360. Read this first.
+
+The way of the data: bytes -> PDUs -> association (L{IUpperLayer},
+L{IUpperLayerUser}) -> DIMSE operations (L{IOperation}) -> service class
+(L{IServiceClass}) -> archive and index (L{IArchive}, L{IIndex}).
+
+Methods return Deferreds unless they say otherwise; those that run for each
+PDU are plain calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from twisted.logger import Logger
+
+    from d360.model import (
+        AssociationRequest,
+        Blob,
+        DatabaseState,
+        DiskSpace,
+        Duplicates,
+        EstablishedAssociation,
+        Fragment,
+        InstanceRecord,
+        Location,
+        Match,
+        PresentationContext,
+        Query,
+        Registration,
+        ReindexProgress,
+        StoredInstance,
+        Totals,
+    )
+
+T = TypeVar("T")
+
+
+# --- PS3.8: the upper layer and its user ------------------------------------
+
+
+class IAdmission(Interface):
+    """Who may open an association (PS3.8 9.3.4, conformance 4.2.4)."""
+
+    def admit(request: AssociationRequest, live: int) -> Deferred[None]:
+        """
+        Fire with C{None} to admit.
+
+        @param live: how many associations are open now, this one not
+            counted.
+        @raise AssociationRejected: with what the A-ASSOCIATE-RJ says.
+        """
+
+
+class ISupportedSyntaxes(Interface):
+    """What negotiation needs to know of the services (PS3.7 D.3)."""
+
+    def transferSyntaxesFor(abstractSyntax: str) -> frozenset[str] | None:
+        """
+        The transfer syntaxes accepted for an abstract syntax; C{None} where
+        that is not supported. A plain call.
+        """
+
+    def grantsSCPRole(abstractSyntax: str) -> bool:
+        """
+        Whether an association's requestor may be the SCP of it, which C-GET
+        needs of storage classes (PS3.7 D.3.3.4). A plain call.
+        """
+
+
+class IUpperLayer(Interface):
+    """
+    The upper layer service of one association, as its user sees it: the
+    primitives of PS3.8 7.1 to 7.6. Plain calls. After the association's end
+    each of them does nothing.
+    """
+
+    def sendPData(buffers: Sequence[bytes | memoryview]) -> None:
+        """
+        P-DATA request: write whole P-DATA-TF PDUs, in one go.
+
+        @param buffers: encoded PDUs, headers included, none longer than
+            C{peerMaxPDULength} allows.
+        """
+
+    def pauseReceiving() -> None:
+        """
+        Hand out no more fragments, also none that is buffered already, and
+        stop reading the connection. Calls do not nest.
+        """
+
+    def resumeReceiving() -> None:
+        """Go on with what L{pauseReceiving} held back."""
+
+    def registerProducer(producer: Any, streaming: bool) -> None:
+        """Have a producer paused and resumed as the connection fills."""
+
+    def unregisterProducer() -> None:
+        """End L{registerProducer}."""
+
+    def release() -> None:
+        """A-RELEASE request."""
+
+    def confirmRelease() -> None:
+        """A-RELEASE response to an indication."""
+
+    def abort(why: str) -> None:
+        """A-ABORT request; C{why} is for the log only."""
+
+
+class IUpperLayerUser(Interface):
+    """
+    What an L{IUpperLayer} calls: the indications and confirmations of PS3.8
+    chapter 7. Plain calls.
+    """
+
+    def associationEstablished(
+        upperLayer: IUpperLayer, established: EstablishedAssociation
+    ) -> None:
+        """The association is open; the first call, made once."""
+
+    def fragmentReceived(fragment: Fragment) -> None:
+        """
+        P-DATA indication. Its context ID is an accepted one.
+
+        @raise PDUError: what came is no message; the provider aborts.
+        """
+
+    def releaseIndicated() -> None:
+        """A-RELEASE indication: answer it by C{confirmRelease}."""
+
+    def associationEnded(reason: Exception) -> None:
+        """
+        The last call, made once, however it ended, and also when the
+        association was never established.
+
+        @param reason: an L{AssociationEnded}, or an L{AssociationRejected}
+            where we were the requestor.
+        """
+
+
+# --- PS3.7: operations ------------------------------------------------------
+
+
+class IAssociation(Interface):
+    """An open association, requested by us or by the peer."""
+
+    established: EstablishedAssociation = Attribute("What was negotiated.")
+    log: Logger = Attribute("Names the association in each event.")
+
+    def abort(why: str) -> None:
+        """End it by an A-ABORT of the service user. A plain call."""
+
+
+class IOperation(Interface):
+    """
+    One DIMSE request, as a service class sees it (PS3.7 chapter 9).
+
+    An association has one operation at a time. A data set that a service
+    class does not ask for is read and thrown away.
+    """
+
+    association: IAssociation = Attribute("Where it came in.")
+    context: PresentationContext = Attribute("Its presentation context.")
+    request: Dataset = Attribute(
+        "The command set: C{request.AffectedSOPClassUID} and so on; an element "
+        "that the peer left out reads as absent."
+    )
+    log: Logger = Attribute("Names association and operation in each event.")
+    cancelled: bool = Attribute("A C-CANCEL came for it, or the association has ended.")
+
+    def readDataset(limit: int) -> Deferred[Dataset]:
+        """
+        The whole data set, decoded in the context's transfer syntax: for
+        identifiers.
+
+        @param limit: bytes; more is refused.
+        @raise DIMSEError: C000 when it is too long or cannot be decoded.
+        @raise AssociationEnded: it did not come to its end.
+        """
+
+    def deliverDataset(consumer: IConsumer) -> Deferred[None]:
+        """
+        Write the bytes of the data set, as they came, to C{consumer}, and
+        register a push producer with it, which is unregistered at the end.
+
+        @return: fires when the last byte was written; the consumer may still
+            be busy with it.
+        @raise AssociationEnded: it did not come to its end.
+        """
+
+    def respond(
+        status: int, dataset: Dataset | bytes | None = None, **elements: Any
+    ) -> Deferred[None]:
+        """
+        Send a response; one whose status is not pending ends the operation.
+
+        @param dataset: an identifier; C{bytes} are encoded already in the
+            context's transfer syntax.
+        @param elements: further elements of the response's command set, by
+            keyword: C{ErrorComment}, C{NumberOfRemainingSuboperations} ...
+        @return: fires when the association can take more.
+        @raise AssociationEnded: it cannot be sent any more.
+        """
+
+    def whenCancelled() -> Deferred[None]:
+        """
+        Fires when a C-CANCEL for this operation comes or the association
+        ends; never when it ends first in another way.
+        """
+
+
+class IServiceClass(Interface):
+    """A service class of PS3.4, in the role of SCP."""
+
+    sopClasses: frozenset[str] = Attribute("UIDs of the SOP classes it serves.")
+
+    def transferSyntaxesFor(sopClass: str) -> frozenset[str]:
+        """The transfer syntaxes it accepts for one of them. A plain call."""
+
+    def grantsSCPRole(sopClass: str) -> bool:
+        """See L{ISupportedSyntaxes.grantsSCPRole}. A plain call."""
+
+    def perform(operation: IOperation) -> Deferred[None]:
+        """
+        Serve one operation, its final response included.
+
+        @raise DIMSEError: is answered with its status.
+        @raise AssociationEnded: is of no further consequence.
+        """
+
+
+# --- what is kept -----------------------------------------------------------
+
+
+class IBlobWriter(IConsumer):
+    """
+    One file on its way into the archive. Its producer is paused while the
+    disk is behind.
+    """
+
+    size: int = Attribute("Bytes of the data set written so far.")
+
+    def commit(study: str, series: str, instance: str) -> Deferred[Blob]:
+        """
+        Make it durable under its place in the archive. Until L{settle}, it
+        stays marked as one that the index may not know.
+
+        @param study: Study Instance UID, and so on: valid UIDs.
+        @raise ArchiveError: it could not be kept, and is gone. Its cause is
+            the C{OSError}, if there was one.
+        """
+
+    def settle() -> Deferred[None]:
+        """The index knows it: take the mark away."""
+
+    def discard() -> Deferred[None]:
+        """Remove it, at any stage; what cannot be removed is logged."""
+
+
+class IArchive(Interface):
+    """One Part 10 file an instance, below one folder."""
+
+    def create(head: bytes) -> IBlobWriter:
+        """
+        A new file. A plain call that does not touch the disk.
+
+        @param head: what stands before the data set: preamble, prefix and
+            File Meta Information (PS3.10 7.1).
+        """
+
+    def remove(location: Location) -> Deferred[None]:
+        """Remove a file; one that is not there is no error."""
+
+    def exists(location: Location) -> Deferred[bool]:
+        """Whether the file is there."""
+
+    def readWith(location: Location, reader: Callable[[BinaryIO], T]) -> Deferred[T]:
+        """
+        Run C{reader} on the open file, in a thread.
+
+        @raise ArchiveError: it cannot be read.
+        """
+
+    def unsettled() -> Deferred[tuple[Location, ...]]:
+        """
+        The files that no L{IBlobWriter.settle} or C{discard} was done for,
+        in this run of the server or an earlier one, other than those whose
+        writer is still in use; files that were never committed are removed
+        by the way.
+        """
+
+    def settle(location: Location) -> Deferred[None]:
+        """L{IBlobWriter.settle} for one of L{unsettled}."""
+
+    def paths() -> Deferred[tuple[str, ...]]:
+        """The folders on the archive's first level, for L{pathsBelow}."""
+
+    def pathsBelow(folder: str) -> Deferred[tuple[str, ...]]:
+        """The paths of the files below such a folder, sorted."""
+
+    def space() -> Deferred[DiskSpace]:
+        """Space of its file system."""
+
+
+class IMatches(Interface):
+    """The answers to a query, pulled batch by batch."""
+
+    def nextBatch() -> Deferred[tuple[Match, ...]]:
+        """
+        Some more; an empty tuple after the last. Between two calls nothing
+        is held in the database.
+
+        @raise DatabaseError: the database is away.
+        """
+
+    def close() -> None:
+        """No more are wanted. A plain call; calling it again is no error."""
+
+
+class IStoredInstances(Interface):
+    """The instances of a query, pulled batch by batch."""
+
+    def nextBatch() -> Deferred[tuple[StoredInstance, ...]]:
+        """As L{IMatches.nextBatch}."""
+
+    def close() -> None:
+        """As L{IMatches.close}."""
+
+
+class IIndex(Interface):
+    """What is stored, by attribute."""
+
+    def register(
+        record: InstanceRecord, location: Location, duplicates: Duplicates
+    ) -> Deferred[Registration]:
+        """
+        Enter an instance, and whatever of its patient, study and series is
+        new. Fires after the commit. Calls made at the same time may share
+        one.
+
+        The same SOP Instance UID with the same digest and transfer syntax is
+        a DUPLICATE, unless C{location} is where it is known to be already:
+        then its row is brought up to date, and the outcome is DUPLICATE with
+        nothing superseded. Otherwise C{duplicates} decides. An instance is
+        never moved between studies or series, other than by REPLACED.
+
+        @raise DatabaseUnavailable: it is not entered, or, if C{uncertain},
+            may not be.
+        """
+
+    def relocate(record: InstanceRecord, location: Location) -> Deferred[Registration]:
+        """
+        As L{register}, for an instance whose known file is gone: C{location}
+        takes its place even if the bytes are the same.
+        """
+
+    def match(query: Query) -> IMatches:
+        """
+        The entities that match, each once, in a stable order. A plain call;
+        the work begins with the first batch.
+        """
+
+    def locate(query: Query) -> IStoredInstances:
+        """
+        All instances below the entities that match, by series, then Instance
+        Number. C{query.returned} is not looked at. A plain call.
+        """
+
+    def isAt(location: Location) -> Deferred[bool]:
+        """Whether an instance is entered with this location."""
+
+    def locationsBelow(folder: str) -> Deferred[tuple[Location, ...]]:
+        """The locations entered whose path begins with C{folder + "/"}."""
+
+    def forget(location: Location) -> Deferred[bool]:
+        """
+        Remove the instance entered with this location, and what of its
+        series, study and patient has no instance left. Fires with whether
+        there was one.
+        """
+
+    def totals() -> Deferred[Totals]:
+        """How much is entered."""
+
+    def state() -> Deferred[DatabaseState]:
+        """The database's state; answers also while that is away."""
+
+
+# --- what administrators see ------------------------------------------------
+
+
+class IAssociations(Interface):
+    """The open associations of this process."""
+
+    live: int = Attribute("How many are established now.")
+    accepted: int = Attribute("How many were established since the start.")
+
+
+class IReindex(Interface):
+    """The rebuild of the index from the files."""
+
+    def start(prune: bool, full: bool) -> bool:
+        """
+        Begin in the background. A plain call.
+
+        @param prune: remove rows whose file is not there.
+        @param full: read also files that the index knows already.
+        @return: C{False} if one is running.
+        """
+
+    def progress() -> ReindexProgress | None:
+        """How far it has come; C{None} before the first. A plain call."""
+
+    def stop() -> Deferred[None]:
+        """End it after the file under way; running it again goes on."""

@@ -1,0 +1,408 @@
+"""
+The values that cross the seams: frozen, comparable, without behaviour beyond
+their own fields. DICOM's own attributes keep DICOM's spelling.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Union
+
+from attrs import frozen
+
+from d360.attributes import Attribute, Level
+
+#: PS3.7 Annex A.2.1, the only Application Context Name.
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+
+
+@frozen
+class ProposedContext:
+    """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
+
+    contextID: int
+    abstractSyntax: str
+    transferSyntaxes: tuple[str, ...]
+
+
+@frozen
+class ContextResult:
+    """
+    The answer to one proposed context (PS3.8 9.3.3.2).
+
+    @ivar result: 0 acceptance, 1 user rejection, 3 abstract syntax not
+        supported, 4 transfer syntaxes not supported.
+    @ivar transferSyntax: the accepted one; of no meaning unless result is 0.
+    """
+
+    contextID: int
+    result: int
+    transferSyntax: str
+
+
+@frozen
+class RoleSelection:
+    """SCP/SCU Role Selection of one SOP class (PS3.7 D.3.3.4)."""
+
+    sopClass: str
+    scu: bool
+    scp: bool
+
+
+@frozen
+class AssociationRequest:
+    """
+    What an A-ASSOCIATE-RQ says (PS3.8 9.3.2, PS3.7 D.3.3), AE titles without
+    padding.
+
+    @ivar maxPDULength: the requestor's maximum length received; 0 no limit.
+    @ivar protocolVersion: bit 0 is version 1.
+    @ivar peer: the remote host, for the log and the index; not from the PDU.
+    """
+
+    callingAETitle: str
+    calledAETitle: str
+    contexts: tuple[ProposedContext, ...]
+    roles: tuple[RoleSelection, ...] = ()
+    maxPDULength: int = 0
+    implementationClassUID: str = ""
+    implementationVersion: str = ""
+    applicationContext: str = APPLICATION_CONTEXT
+    protocolVersion: int = 1
+    peer: str = ""
+
+
+@frozen
+class AssociationAcceptance:
+    """What an A-ASSOCIATE-AC says (PS3.8 9.3.3, PS3.7 D.3.3)."""
+
+    results: tuple[ContextResult, ...]
+    roles: tuple[RoleSelection, ...] = ()
+    maxPDULength: int = 0
+    implementationClassUID: str = ""
+    implementationVersion: str = ""
+
+
+@frozen
+class PresentationContext:
+    """
+    A presentation context in use.
+
+    @ivar scu: the association's requestor may be the SCU of it.
+    @ivar scp: the association's requestor may be the SCP of it.
+    """
+
+    contextID: int
+    abstractSyntax: str
+    transferSyntax: str
+    scu: bool = True
+    scp: bool = False
+
+
+@frozen
+class EstablishedAssociation:
+    """
+    The outcome of a negotiation, the same for both sides.
+
+    @ivar requestor: we are its requestor (else its acceptor).
+    @ivar peerMaxPDULength: the largest PDU length that the peer receives; 0
+        for no limit.
+    @ivar contexts: the accepted ones, by context ID.
+    """
+
+    requestor: bool
+    callingAETitle: str
+    calledAETitle: str
+    peer: str
+    peerMaxPDULength: int
+    contexts: dict[int, PresentationContext]
+    peerImplementationClassUID: str = ""
+    peerImplementationVersion: str = ""
+
+
+@frozen
+class Fragment:
+    """
+    A piece of a message as it came off the wire: a PDV (PS3.8 9.3.5.1) or a
+    part of one, for a PDV is handed on as it arrives.
+
+    @ivar isLast: with this piece the command set or the data set is complete.
+    @ivar data: valid for as long as it is referred to; never written to.
+    """
+
+    contextID: int
+    isCommand: bool
+    isLast: bool
+    data: memoryview
+
+
+@frozen
+class AnyOf:
+    """
+    Single value and list of UID matching (PS3.4 C.2.2.2.1, C.2.2.2.2).
+
+    @ivar keys: match keys; an entity matches with one of them.
+    """
+
+    attribute: Attribute
+    keys: tuple[Union[str, int], ...]
+
+
+@frozen
+class Wildcard:
+    """
+    Wild card matching (PS3.4 C.2.2.2.4).
+
+    @ivar pattern: C{*} any number of characters, C{?} one; all else is meant
+        literally.
+    """
+
+    attribute: Attribute
+    pattern: str
+
+
+@frozen
+class NameMatch:
+    """
+    Matching of a person name, wild cards or not.
+
+    @ivar patterns: folded patterns for one component group, the whole group
+        must match one of them.
+    @ivar group: the group that must match, 0 alphabetic, 1 ideographic, 2
+        phonetic; C{None} for any of them.
+    """
+
+    attribute: Attribute
+    patterns: tuple[str, ...]
+    group: int | None = None
+
+
+@frozen
+class Range:
+    """
+    Range matching (PS3.4 C.2.2.2.5), both ends included; C{None} leaves an
+    end open. Values that are no date or time never match.
+    """
+
+    attribute: Attribute
+    low: str | None
+    high: str | None
+
+
+@frozen
+class Nothing:
+    """
+    A key that no value can match, such as a range whose ends are swapped or
+    a number that is none.
+    """
+
+    attribute: Attribute
+
+
+Condition = Union[AnyOf, Wildcard, NameMatch, Range, Nothing]
+
+
+@frozen
+class Query:
+    """
+    A question to the index.
+
+    @ivar level: entities of this level are the answers.
+    @ivar conditions: all must hold. Their attributes belong to this level or
+        to one above it.
+    @ivar returned: the attributes wanted, of this level or one above it.
+    """
+
+    level: Level
+    conditions: tuple[Condition, ...] = ()
+    returned: tuple[Attribute, ...] = ()
+
+
+@frozen
+class Match:
+    """
+    One entity that matches.
+
+    @ivar values: text aligned with L{Query.returned}, C{""} where unknown;
+        several values are joined by a backslash.
+    """
+
+    values: tuple[str, ...]
+
+
+@frozen
+class Location:
+    """
+    Where the archive keeps an instance.
+
+    @ivar path: relative to the archive's folder, with C{/}.
+    @ivar dataSetOffset: where in the file the data set begins, in bytes.
+    """
+
+    path: str
+    dataSetOffset: int
+
+
+@frozen
+class InstanceRecord:
+    """
+    What the index keeps of an instance: its indexed attributes as Unicode
+    text, C{""} where absent, and where it came from.
+
+    @ivar digest: SHA-256 of the data set as received.
+    @ivar size: of the data set, in bytes.
+    @ivar sourceAddress: the host that sent it.
+    @ivar receivedAt: aware, UTC.
+    """
+
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    digest: bytes
+    size: int
+    callingAETitle: str
+    calledAETitle: str
+    sourceAddress: str
+    receivedAt: datetime
+    PatientID: str = ""
+    IssuerOfPatientID: str = ""
+    PatientName: str = ""
+    PatientBirthDate: str = ""
+    PatientSex: str = ""
+    StudyID: str = ""
+    StudyDate: str = ""
+    StudyTime: str = ""
+    AccessionNumber: str = ""
+    StudyDescription: str = ""
+    ReferringPhysicianName: str = ""
+    SeriesNumber: str = ""
+    Modality: str = ""
+    SeriesDescription: str = ""
+    SeriesDate: str = ""
+    SeriesTime: str = ""
+    Laterality: str = ""
+    BodyPartExamined: str = ""
+    PatientPosition: str = ""
+    AnatomicalOrientationType: str = ""
+    InstanceNumber: str = ""
+    InstanceCreationDate: str = ""
+    InstanceCreationTime: str = ""
+
+
+@frozen
+class Blob:
+    """A file of the archive that has become durable."""
+
+    location: Location
+    digest: bytes
+    size: int
+
+
+@frozen
+class StoredInstance:
+    """An instance of the index, as a retrieve needs it."""
+
+    SOPInstanceUID: str
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    location: Location
+    size: int
+    digest: bytes
+
+
+class Duplicates(enum.Enum):
+    """What becomes of an instance that is sent again with other bytes."""
+
+    REPLACE = "replace"
+    KEEP = "keep"
+    #: The one received last stays: for a rebuild from files.
+    NEWEST = "newest"
+
+
+class Outcome(enum.Enum):
+    """What L{d360.interfaces.IIndex.register} did."""
+
+    #: It was not known before.
+    STORED = "stored"
+    #: The same bytes in the same transfer syntax are kept already.
+    DUPLICATE = "duplicate"
+    #: Other bytes were kept; these take their place.
+    REPLACED = "replaced"
+    #: Other bytes are kept, and stay.
+    KEPT = "kept"
+
+
+@frozen
+class Registration:
+    """
+    The committed result of registering an instance.
+
+    @ivar location: where the index now says that the instance is.
+    @ivar superseded: the file that the index no longer needs; the newly
+        written one for DUPLICATE and KEPT, the older one for REPLACED. C{None}
+        where old and new are the same file.
+    @ivar patientConflict: its study was first seen with another patient.
+    """
+
+    outcome: Outcome
+    location: Location
+    superseded: Location | None = None
+    patientConflict: bool = False
+
+
+@frozen
+class Totals:
+    """How much the index holds; C{size} in bytes of data sets."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    size: int
+
+
+@frozen
+class DatabaseState:
+    """
+    @ivar kind: C{"embedded"} or C{"external"}.
+    @ivar version: the server's, C{""} while unknown.
+    """
+
+    available: bool
+    kind: str
+    version: str
+    schema: int
+
+
+@frozen
+class DiskSpace:
+    """Space of the file system that holds the archive, in bytes."""
+
+    total: int
+    free: int
+
+
+@frozen
+class ReindexProgress:
+    """
+    How far a rebuild of the index has come.
+
+    @ivar total: files found so far; final once C{counted}.
+    @ivar missing: rows of the index whose file is not there.
+    @ivar error: why it ended early, C{""} otherwise.
+    """
+
+    running: bool
+    counted: bool
+    total: int
+    done: int
+    added: int
+    unchanged: int
+    failed: int
+    missing: int
+    pruned: int
+    seconds: float
+    error: str = ""

@@ -1,0 +1,1 @@
+"""PS3.4: the service classes."""

@@ -1,0 +1,1 @@
+"""PS3.8: the DICOM upper layer protocol over TCP."""
