@@ -20,11 +20,12 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from twisted.logger import Logger
 
+    from d360.logs import ContextLogger
     from d360.model import (
         AssociationRequest,
         Blob,
+        Command,
         DatabaseState,
         DiskSpace,
         Duplicates,
@@ -100,6 +101,12 @@ class IUpperLayer(Interface):
     def resumeReceiving() -> None:
         """Go on with what L{pauseReceiving} held back."""
 
+    def setBusy(busy: bool) -> None:
+        """
+        Whether we are at work for the peer, so that its silence is no reason
+        to end the association. At first we are not.
+        """
+
     def registerProducer(producer: Any, streaming: bool) -> None:
         """Have a producer paused and resumed as the connection fills."""
 
@@ -154,7 +161,7 @@ class IAssociation(Interface):
     """An open association, requested by us or by the peer."""
 
     established: EstablishedAssociation = Attribute("What was negotiated.")
-    log: Logger = Attribute("Names the association in each event.")
+    log: ContextLogger = Attribute("Names the association in each event.")
 
     def abort(why: str) -> None:
         """End it by an A-ABORT of the service user. A plain call."""
@@ -170,11 +177,8 @@ class IOperation(Interface):
 
     association: IAssociation = Attribute("Where it came in.")
     context: PresentationContext = Attribute("Its presentation context.")
-    request: Dataset = Attribute(
-        "The command set: C{request.AffectedSOPClassUID} and so on; an element "
-        "that the peer left out reads as absent."
-    )
-    log: Logger = Attribute("Names association and operation in each event.")
+    request: Command = Attribute("Its command set.")
+    log: ContextLogger = Attribute("Names association and operation in each event.")
     cancelled: bool = Attribute("A C-CANCEL came for it, or the association has ended.")
 
     def readDataset(limit: int) -> Deferred[Dataset]:
@@ -222,6 +226,10 @@ class IServiceClass(Interface):
     """A service class of PS3.4, in the role of SCP."""
 
     sopClasses: frozenset[str] = Attribute("UIDs of the SOP classes it serves.")
+    commandFields: frozenset[int] = Attribute(
+        "The requests it performs, by Command Field (PS3.7 E.1); any other is "
+        "answered with 0211."
+    )
 
     def transferSyntaxesFor(sopClass: str) -> frozenset[str]:
         """The transfer syntaxes it accepts for one of them. A plain call."""

@@ -138,6 +138,38 @@ class Fragment:
 
 
 @frozen
+class Command:
+    """
+    A DIMSE command set (PS3.7 Annex E.1), elements by their keywords. Text is
+    C{""} and a number C{None} where the element is absent.
+    """
+
+    CommandField: int
+    AffectedSOPClassUID: str = ""
+    RequestedSOPClassUID: str = ""
+    MessageID: int | None = None
+    MessageIDBeingRespondedTo: int | None = None
+    MoveDestination: str = ""
+    Priority: int | None = None
+    CommandDataSetType: int = 0x0101
+    Status: int | None = None
+    OffendingElement: tuple[int, ...] = ()
+    ErrorComment: str = ""
+    ErrorID: int | None = None
+    AffectedSOPInstanceUID: str = ""
+    RequestedSOPInstanceUID: str = ""
+    EventTypeID: int | None = None
+    AttributeIdentifierList: tuple[int, ...] = ()
+    ActionTypeID: int | None = None
+    NumberOfRemainingSuboperations: int | None = None
+    NumberOfCompletedSuboperations: int | None = None
+    NumberOfFailedSuboperations: int | None = None
+    NumberOfWarningSuboperations: int | None = None
+    MoveOriginatorApplicationEntityTitle: str = ""
+    MoveOriginatorMessageID: int | None = None
+
+
+@frozen
 class AnyOf:
     """
     Single value and list of UID matching (PS3.4 C.2.2.2.1, C.2.2.2.2).

@@ -1,0 +1,1 @@
+"""Measures D360 side by side with other servers."""

@@ -1,0 +1,260 @@
+"""
+The configuration: a TOML file into frozen values. Whatever is not known or not
+right is an error that names the line's key and says what would be right.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import evolve, field, fields, frozen, has
+
+from d360.errors import ConfigurationError
+from d360.model import Duplicates
+
+T = TypeVar("T")
+
+#: How a value of the file becomes one of ours; raises L{ValueError} with what
+#: would be right.
+Reader = Callable[[Any], Any]
+
+
+def _option(default: Any, read: Reader) -> Any:
+    return field(default=default, metadata={"read": read})
+
+
+def _section(kind: type) -> Any:
+    return field(factory=kind)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _number(low: int, high: int) -> Reader:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"a whole number from {low} to {high}")
+        if not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _oneOf(*words: str) -> Reader:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(" or ".join(f'"{word}"' for word in words))
+        return str(value)
+
+    return read
+
+
+def _aeTitle(value: Any) -> str:
+    title = _text(value).strip(" ")
+    printable = all(" " <= c <= "~" and c != "\\" for c in title)
+    if not 1 <= len(title) <= 16 or not printable:
+        raise ValueError("1 to 16 characters of ASCII without a backslash")
+    return title
+
+
+def _address(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(_text(value)))
+    except ValueError:
+        raise ValueError(
+            'an IP address, such as "127.0.0.1", or "0.0.0.0" for all'
+        ) from None
+
+
+def _duplicates(value: Any) -> Duplicates:
+    return Duplicates(_oneOf("replace", "keep")(value))
+
+
+def _databaseURL(value: Any) -> str:
+    url = _text(value)
+    if url and not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError('"postgresql://user@host/database", or "" for the embedded')
+    return url
+
+
+def _path(value: Any) -> Path:
+    text = _text(value)
+    if not text or "\0" in text:
+        raise ValueError("a path")
+    return Path(text).expanduser()
+
+
+@frozen
+class DICOM:
+    """The DICOM side: section C{[dicom]}; times in seconds."""
+
+    aeTitle: str = _option("D360PACS", _aeTitle)
+    address: str = _option("127.0.0.1", _address)
+    port: int = _option(104, _number(0, 65535))
+    maxPDULength: int = _option(65534, _number(4096, 1048576))
+    acceptAnyCalledAE: bool = _option(False, _boolean)
+    acceptUnknownStorage: bool = _option(False, _boolean)
+    duplicates: Duplicates = _option(Duplicates.REPLACE, _duplicates)
+    maxAssociations: int = _option(2000, _number(1, 100000))
+    artimTimeout: int = _option(30, _number(1, 3600))
+    idleTimeout: int = _option(600, _number(0, 86400))
+    shutdownTimeout: int = _option(30, _number(0, 3600))
+
+
+@frozen
+class Web:
+    """The second port: section C{[web]}."""
+
+    address: str = _option("127.0.0.1", _address)
+    port: int = _option(8360, _number(0, 65535))
+    token: str = _option("", _text)
+
+
+@frozen
+class Database:
+    """The index: section C{[database]}."""
+
+    url: str = _option("", _databaseURL)
+    account: str = _option("nobody", _text)
+    connections: int = _option(8, _number(2, 64))
+
+
+@frozen
+class Log:
+    """The log file: section C{[log]}; C{maxSize} in MiB."""
+
+    file: str = _option("", _text)
+    level: str = _option("info", _oneOf("debug", "info", "warn", "error"))
+    maxSize: int = _option(50, _number(1, 10240))
+    keep: int = _option(10, _number(1, 1000))
+
+
+@frozen
+class Configuration:
+    """Everything that can be configured, see C{etc/d360.toml}."""
+
+    dataDirectory: Path = _option(Path("d360-data"), _path)
+    dicom: DICOM = _section(DICOM)
+    web: Web = _section(Web)
+    database: Database = _section(Database)
+    log: Log = _section(Log)
+
+    @property
+    def logFile(self) -> Path:
+        """Where the log goes."""
+        if self.log.file:
+            return self.dataDirectory / self.log.file
+        return self.dataDirectory / "log" / "d360.log"
+
+
+#: Words whose capitals are not those of a plain camelCase name.
+_ACRONYMS = {"ae": "AE", "pdu": "PDU"}
+
+
+def _name(key: str) -> str:
+    """C{max_pdu_length} as C{maxPDULength}."""
+    first, *rest = key.split("_")
+    return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
+
+
+def _key(name: str) -> str:
+    """The inverse of L{_name}."""
+    for word in _ACRONYMS.values():
+        name = name.replace(word, word.capitalize())
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def _read(kind: type[T], table: dict[str, Any], prefix: str) -> T:
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in table.items():
+        option = known.get(_name(key))
+        if option is None or _key(option.name) != key:
+            keys = ", ".join(sorted(prefix + _key(name) for name in known))
+            raise ConfigurationError(
+                f"unknown key {prefix + key!r}; known here: {keys}"
+            )
+        if "read" in option.metadata:
+            try:
+                values[option.name] = option.metadata["read"](value)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"{prefix + key} = {value!r} is not right: give {error}"
+                ) from None
+        elif isinstance(value, dict):
+            section = option.default.factory
+            values[option.name] = _read(section, value, f"{prefix}{key}.")
+        else:
+            raise ConfigurationError(f"{key!r} is a section: write [{key}]")
+    return kind(**values)
+
+
+def _check(configuration: Configuration) -> Configuration:
+    web = configuration.web
+    if not ipaddress.ip_address(web.address).is_loopback and not web.token:
+        raise ConfigurationError(
+            f"web.address {web.address} can be reached from other machines: "
+            "set web.token to a long secret, or use 127.0.0.1"
+        )
+    return evolve(configuration, dataDirectory=Path.cwd() / configuration.dataDirectory)
+
+
+def load(path: Path | None, overrides: dict[str, Any]) -> Configuration:
+    """
+    Read the file, if one is given, and let the options of the command line
+    win.
+
+    @param overrides: values by C{"section.key"} or C{"key"}, as the file
+        would have them.
+    @raise ConfigurationError: with the one line to show.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot read the configuration file {path}: {error.strerror}"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    try:
+        for name, value in overrides.items():
+            *sections, key = name.split(".")
+            place = table
+            for section in sections:
+                place = place.setdefault(section, {})
+                if not isinstance(place, dict):
+                    raise ConfigurationError(
+                        f"{section!r} is a section: write [{section}]"
+                    )
+            place[key] = value
+        return _check(_read(Configuration, table, ""))
+    except ConfigurationError as error:
+        where = f"{path}: " if path is not None else ""
+        raise ConfigurationError(f"{where}{error}") from None
+
+
+def options(kind: type = Configuration, prefix: str = "") -> dict[str, Any]:
+    """Each key with its default, C{"section.key"} to value."""
+    found: dict[str, Any] = {}
+    for option in fields(kind):
+        if "read" in option.metadata:
+            found[prefix + _key(option.name)] = option.default
+        elif option.default is not None and has(option.default.factory):
+            found |= options(option.default.factory, f"{_key(option.name)}.")
+    return found

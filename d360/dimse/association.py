@@ -1,0 +1,317 @@
+"""
+An association as the DIMSE service provider sees it (PS3.7 chapter 7): it
+makes operations out of messages, gives them to their service class one at a
+time, and sends their responses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from d360.dimse import commands, status
+from d360.dimse.assembly import CommandAssembly
+from d360.dimse.operation import Operation
+from d360.errors import AssociationEnded, DIMSEError, PDUError
+from d360.interfaces import (
+    IAssociation,
+    IServiceClass,
+    IUpperLayer,
+    IUpperLayerUser,
+)
+from d360.logs import ContextLogger
+from d360.model import Command, EstablishedAssociation, Fragment
+
+#: PS3.7 6.3.1: an Error Comment is of VR LO.
+MAX_ERROR_COMMENT = 64
+
+
+class Associations:
+    """
+    Makes the associations of a server, and ends them in order when that
+    stops.
+    """
+
+    def __init__(self, services: IServices, clock: IReactorTime) -> None:
+        self._services = services
+        self._clock = clock
+        self._live: WeakSet[Association] = WeakSet()
+
+    def build(self) -> Association:
+        """A new one, for a connection."""
+        association = Association(self._services, self._clock)
+        self._live.add(association)
+        return association
+
+    def finish(self, why: str) -> None:
+        """Have each of them end after the operation that is under way."""
+        for association in tuple(self._live):
+            association.finish(why)
+
+
+class IServices(Protocol):
+    """Where an association finds its service classes."""
+
+    def serviceFor(self, abstractSyntax: str) -> IServiceClass | None:
+        """The one that serves an abstract syntax."""
+
+
+@implementer(IUpperLayerUser, IAssociation, IPushProducer)
+class Association:
+    """
+    See L{IUpperLayerUser} and L{IAssociation}.
+
+    Receiving is held while there is a reason to, each with a name, so that
+    the end of one does not undo another:
+
+     - C{"unwanted"}: a data set comes that no service class asked for yet;
+     - C{"consumer"}: the one that takes it is behind;
+     - C{"busy"}: another request came while one is being served. We grant no
+       asynchronous operations, but a peer that sends them all the same is
+       served in turn.
+    """
+
+    established: EstablishedAssociation
+    log: ContextLogger
+
+    def __init__(self, services: IServices, clock: IReactorTime) -> None:
+        self._services = services
+        self._clock = clock
+        self._upperLayer: IUpperLayer | None = None
+        self._assembly = CommandAssembly()
+        self._receiving: Operation | None = None
+        self._current: Operation | None = None
+        self._startedAt = 0.0
+        self._next: Operation | None = None
+        self._finishing = ""
+        self._holds: set[str] = set()
+        self._writeWaiters: list[Deferred[None]] = []
+        self.writable = True
+
+    # --- IUpperLayerUser
+
+    def associationEstablished(
+        self, upperLayer: IUpperLayer, established: EstablishedAssociation
+    ) -> None:
+        """See L{IUpperLayerUser.associationEstablished}."""
+        self._upperLayer = upperLayer
+        self.established = established
+        peer = (
+            established.calledAETitle
+            if established.requestor
+            else established.callingAETitle
+        )
+        self.log = ContextLogger("d360.association", f"{peer}@{established.peer}")
+        upperLayer.registerProducer(self, True)
+
+    def fragmentReceived(self, fragment: Fragment) -> None:
+        """See L{IUpperLayerUser.fragmentReceived}."""
+        receiving = self._receiving
+        if fragment.isCommand:
+            if receiving is not None:
+                raise PDUError(
+                    PDUError.UNEXPECTED_PARAMETER, "command set inside a data set"
+                )
+            command = self._assembly.write(fragment)
+            if command is not None:
+                self._commandReceived(fragment.contextID, command)
+            return
+        if receiving is None:
+            raise PDUError(PDUError.UNEXPECTED_PARAMETER, "data set without command")
+        if fragment.contextID != receiving.context.contextID:
+            raise PDUError(
+                PDUError.INVALID_PARAMETER, "presentation context changed in a message"
+            )
+        if fragment.isLast:
+            self._receiving = None
+            self._setBusy(receiving is self._current)
+        receiving.fragmentReceived(fragment)
+
+    def releaseIndicated(self) -> None:
+        """See L{IUpperLayerUser.releaseIndicated}."""
+        if self._current is not None:
+            self.log.warn("released while {name} is going on", name=self._current.name)
+        assert self._upperLayer is not None
+        self._upperLayer.confirmRelease()
+
+    def associationEnded(self, reason: Exception) -> None:
+        """See L{IUpperLayerUser.associationEnded}."""
+        ended = (
+            reason
+            if isinstance(reason, AssociationEnded)
+            else AssociationEnded(str(reason))
+        )
+        for operation in (self._current, self._next):
+            if operation is not None and not operation.ended:
+                operation.lose(ended)
+        self._current = self._next = self._receiving = None
+        self._fireWriteWaiters()
+
+    # --- IAssociation
+
+    def abort(self, why: str) -> None:
+        """See L{IAssociation.abort}."""
+        if self._upperLayer is not None:
+            self._upperLayer.abort(why)
+
+    # --- operations, one after the other
+
+    def _commandReceived(self, contextID: int, command: Command) -> None:
+        if command.CommandField == commands.C_CANCEL_RQ:
+            self._cancelReceived(command)
+            return
+        if command.CommandField & commands.RESPONSE:
+            raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response to no request")
+        if command.MessageID is None:
+            raise PDUError(PDUError.INVALID_PARAMETER, "request without Message ID")
+        context = self.established.contexts[contextID]
+        operation = Operation(self, context, command)
+        if operation.awaitsDataset:
+            self._receiving = operation
+        if self._current is None:
+            self._start(operation)
+        else:
+            # Nothing further is read until this one is served, so that there
+            # is never more than one waiting.
+            self._next = operation
+            self.hold("busy")
+
+    def _cancelReceived(self, command: Command) -> None:
+        current = self._current
+        if (
+            current is not None
+            and current.request.MessageID == command.MessageIDBeingRespondedTo
+        ):
+            current.cancel()
+        else:
+            self.log.debug("C-CANCEL for no operation of now")
+
+    def _start(self, operation: Operation) -> None:
+        self._current = operation
+        self._startedAt = self._clock.seconds()
+        self._setBusy(not operation.awaitsDataset)
+        service = self._services.serviceFor(operation.context.abstractSyntax)
+        if service is None or (
+            operation.request.CommandField not in service.commandFields
+        ):
+            done: Deferred[None] = operation.respond(
+                status.UNRECOGNIZED_OPERATION, ErrorComment="Unrecognized operation"
+            )
+        else:
+            done = maybeDeferred(service.perform, operation)
+            done.addCallback(self._performed, operation)
+        done.addErrback(self._failed, operation)
+        done.addErrback(self._lost, operation)
+        if operation.awaitsDataset and not operation.takesFragments:
+            self.hold("unwanted")
+
+    def _performed(self, _: None, operation: Operation) -> Deferred[None] | None:
+        if operation.ended:
+            return None
+        raise RuntimeError("a service class ended without a final response")
+
+    def _failed(self, failure: Failure, operation: Operation) -> Deferred[None] | None:
+        """What a service class raised is the answer (PS3.7 9.1)."""
+        if failure.check(AssociationEnded) or operation.ended:
+            return failure  # type: ignore[return-value]
+        if failure.check(DIMSEError):
+            error: DIMSEError = failure.value  # type: ignore[assignment]
+        else:
+            operation.log.failure("service class failed", failure)
+            error = DIMSEError(
+                status.CANNOT_UNDERSTAND
+                if operation.request.CommandField != commands.C_ECHO_RQ
+                else status.PROCESSING_FAILURE,
+                "Unable to process, see the server's log",
+            )
+        elements: dict[str, Any] = {}
+        if error.comment:
+            elements["ErrorComment"] = error.comment[:MAX_ERROR_COMMENT]
+        if error.offendingElements:
+            elements["OffendingElement"] = error.offendingElements
+        return operation.respond(error.status, **elements)
+
+    def _lost(self, failure: Failure, operation: Operation) -> None:
+        if failure.check(AssociationEnded):
+            operation.log.debug("ended with its association")
+        else:
+            operation.log.failure("after the final response", failure)
+
+    def operationEnded(self, operation: Operation) -> None:
+        """Its final response is on its way."""
+        operation.log.info(
+            "{sopClass} answered {status} {comment} after {milliseconds:.1f} ms",
+            sopClass=operation.context.abstractSyntax,
+            status=f"{operation.finalStatus:04X}",
+            comment=operation.finalComment,
+            milliseconds=(self._clock.seconds() - self._startedAt) * 1000,
+        )
+        self._current = None
+        self._setBusy(False)
+        following, self._next = self._next, None
+        if following is not None:
+            self._start(following)
+            self.letGo("busy")
+        elif self._finishing:
+            self.abort(self._finishing)
+
+    def finish(self, why: str) -> None:
+        """Abort as soon as no operation is under way."""
+        self._finishing = why
+        if self._current is None:
+            self.abort(why)
+
+    def _setBusy(self, busy: bool) -> None:
+        # While a data set is still to come, it is the peer's turn.
+        if self._upperLayer is not None:
+            self._upperLayer.setBusy(busy)
+
+    # --- reading, held and let go
+
+    def hold(self, reason: str) -> None:
+        """Receive no more for now, see the class."""
+        if not self._holds and self._upperLayer is not None:
+            self._upperLayer.pauseReceiving()
+        self._holds.add(reason)
+
+    def letGo(self, reason: str) -> None:
+        """This reason to hold is gone."""
+        if reason in self._holds:
+            self._holds.remove(reason)
+            if not self._holds and self._upperLayer is not None:
+                self._upperLayer.resumeReceiving()
+
+    # --- writing: the connection pauses and resumes us
+
+    def send(self, buffers: list[bytes | memoryview]) -> None:
+        """Write whole PDUs, in one go."""
+        assert self._upperLayer is not None
+        self._upperLayer.sendPData(buffers)
+
+    def whenWritable(self) -> Deferred[None]:
+        """Fires when the connection takes more, or is gone."""
+        waiter: Deferred[None] = Deferred()
+        self._writeWaiters.append(waiter)
+        return waiter
+
+    def pauseProducing(self) -> None:
+        """The connection is full."""
+        self.writable = False
+
+    def resumeProducing(self) -> None:
+        """The connection takes more."""
+        self.writable = True
+        self._fireWriteWaiters()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; L{associationEnded} follows."""
+
+    def _fireWriteWaiters(self) -> None:
+        waiting, self._writeWaiters = self._writeWaiters, []
+        for waiter in waiting:
+            waiter.callback(None)

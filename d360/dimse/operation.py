@@ -1,0 +1,297 @@
+"""
+One DIMSE operation as a service class sees it (PS3.7 chapters 9 and 10): its
+request, its data set as it streams in, its responses.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.dimse import commands
+from d360.dimse.fragmentation import fragments
+from d360.dimse.status import CANNOT_UNDERSTAND, isPending
+from d360.errors import AssociationEnded, DIMSEError
+from d360.interfaces import IOperation
+from d360.logs import ContextLogger
+from d360.model import Command, Fragment, PresentationContext
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+if TYPE_CHECKING:
+    from d360.dimse.association import Association
+
+
+@implementer(IConsumer)
+class _Gathering:
+    """Keeps a data set in memory, up to a limit: for identifiers."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """It is always ready for more."""
+
+    def unregisterProducer(self) -> None:
+        """See L{registerProducer}."""
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limit:
+            raise DIMSEError(
+                CANNOT_UNDERSTAND, f"Identifier longer than {self._limit} bytes"
+            )
+        self._pieces.append(bytes(data))
+
+    def dataset(self, transferSyntax: str) -> Dataset:
+        syntax = UID(transferSyntax)
+        data = BytesIO(b"".join(self._pieces))
+        try:
+            dataset = read_dataset(data, syntax.is_implicit_VR, syntax.is_little_endian)
+            tags = tuple(dataset.keys())
+            elements: list[Any] = [dataset.get_item(tag) for tag in tags]
+        except Exception:
+            # pydicom raises whatever its readers stumble over.
+            raise DIMSEError(
+                CANNOT_UNDERSTAND, "Identifier cannot be decoded"
+            ) from None
+        for element in elements:
+            # pydicom takes what is there for a value that was cut off.
+            if isinstance(element, RawDataElement) and element.length not in (
+                len(element.value or b""),
+                UNDEFINED_LENGTH,
+            ):
+                raise DIMSEError(CANNOT_UNDERSTAND, "Identifier is cut off")
+        return dataset
+
+
+def _encodeDataset(dataset: Dataset, transferSyntax: str) -> bytes:
+    syntax = UID(transferSyntax)
+    output = DicomBytesIO()
+    output.is_implicit_VR = syntax.is_implicit_VR
+    output.is_little_endian = syntax.is_little_endian
+    write_dataset(output, dataset)
+    return output.getvalue()
+
+
+@implementer(IOperation, IPushProducer)
+class Operation:
+    """
+    See L{IOperation}. It is the producer of its own data set.
+
+    @ivar ended: its final response was sent, or its association is over.
+    """
+
+    def __init__(
+        self,
+        association: Association,
+        context: PresentationContext,
+        request: Command,
+    ) -> None:
+        self.association = association
+        self.context = context
+        self.request = request
+        self.name = commands.NAMES.get(request.CommandField, "request")
+        self.log = ContextLogger(
+            "d360.operation",
+            f"{association.log.context} {self.name} {request.MessageID}",
+        )
+        self.cancelled = False
+        self.ended = False
+        self.finalStatus: int | None = None
+        self.finalComment = ""
+        self._lost: AssociationEnded | None = None
+        self._consumer: IConsumer | None = None
+        self._delivered: Deferred[None] | None = None
+        self._awaitsDataset = request.CommandDataSetType != commands.NO_DATA_SET
+        self._discarding = False
+        self._datasetEnd: list[Deferred[None]] = []
+        self._cancelWaiters: list[Deferred[None]] = []
+
+    @property
+    def awaitsDataset(self) -> bool:
+        """Its data set, or a part of it, is still to come."""
+        return self._awaitsDataset
+
+    @property
+    def takesFragments(self) -> bool:
+        """Somebody wants its data set, if only to throw it away."""
+        return self._consumer is not None or self._discarding
+
+    # --- the data set comes in
+
+    def readDataset(self, limit: int) -> Deferred[Dataset]:
+        """See L{IOperation.readDataset}."""
+        gathering = _Gathering(limit)
+        delivered = self.deliverDataset(gathering)
+        return delivered.addCallback(
+            lambda _: gathering.dataset(self.context.transferSyntax)
+        )
+
+    def deliverDataset(self, consumer: IConsumer) -> Deferred[None]:
+        """See L{IOperation.deliverDataset}."""
+        if self._lost is not None:
+            return fail(self._lost)
+        if self._consumer is not None:
+            raise RuntimeError("the data set is delivered already")
+        if not self._awaitsDataset:
+            return succeed(None)
+        self._consumer = consumer
+        self._delivered = Deferred()
+        consumer.registerProducer(self, True)
+        self.association.letGo("unwanted")
+        return self._delivered
+
+    def fragmentReceived(self, fragment: Fragment) -> None:
+        """A piece of its data set came."""
+        if not self.takesFragments:
+            raise RuntimeError("a data set is read that nobody has asked for yet")
+        if not self._discarding and self._consumer is not None:
+            try:
+                self._consumer.write(fragment.data)  # type: ignore[arg-type]
+            except Exception as error:
+                self._endDelivery(error)
+                self._discarding = True
+        if fragment.isLast:
+            self._awaitsDataset = False
+            self._endDelivery(None)
+            waiting, self._datasetEnd = self._datasetEnd, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+    def _endDelivery(self, error: Exception | None) -> None:
+        consumer, delivered = self._consumer, self._delivered
+        if consumer is None or delivered is None:
+            return
+        self._delivered = None
+        consumer.unregisterProducer()
+        # What paused us has gone, and could not resume us any more.
+        self.association.letGo("consumer")
+        if error is None:
+            delivered.callback(None)
+        else:
+            delivered.errback(error)
+
+    def pauseProducing(self) -> None:
+        """Its consumer is behind."""
+        if self._delivered is not None:
+            self.association.hold("consumer")
+
+    def resumeProducing(self) -> None:
+        """Its consumer has caught up."""
+        if self._delivered is not None:
+            self.association.letGo("consumer")
+
+    def stopProducing(self) -> None:
+        """Its consumer wants no more."""
+        self._discarding = True
+        self.association.letGo("consumer")
+
+    def _datasetRead(self) -> Deferred[None]:
+        """
+        The peer sends a data set to its end before it reads a response, so
+        none goes out before that.
+        """
+        if not self._awaitsDataset:
+            return succeed(None)
+        if self._consumer is None:
+            self._discarding = True
+            self.association.letGo("unwanted")
+        waiter: Deferred[None] = Deferred()
+        self._datasetEnd.append(waiter)
+        return waiter
+
+    # --- the responses go out
+
+    @asynchronous
+    async def respond(
+        self, status: int, dataset: Dataset | bytes | None = None, **elements: Any
+    ) -> None:
+        """See L{IOperation.respond}."""
+        if self._lost is None and self._awaitsDataset:
+            await self._datasetRead()
+        if self._lost is not None:
+            raise self._lost
+        if self.ended:
+            raise RuntimeError("the final response was sent already")
+        if isinstance(dataset, Dataset):
+            dataset = _encodeDataset(dataset, self.context.transferSyntax)
+        buffers = self._response(status, dataset, elements)
+        if not isPending(status):
+            self.ended = True
+            self.finalStatus = status
+            self.finalComment = elements.get("ErrorComment", "")
+        self.association.send(buffers)
+        if self.ended:
+            self.association.operationEnded(self)
+        elif not self.association.writable:
+            await self.association.whenWritable()
+            if self._lost is not None:
+                raise self._lost
+
+    def _response(
+        self, status: int, dataset: bytes | None, elements: dict[str, Any]
+    ) -> list[bytes | memoryview]:
+        request = self.request
+        command = Command(
+            CommandField=request.CommandField | commands.RESPONSE,
+            MessageIDBeingRespondedTo=request.MessageID,
+            AffectedSOPClassUID=(
+                request.AffectedSOPClassUID or request.RequestedSOPClassUID
+            ),
+            AffectedSOPInstanceUID=(
+                request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID
+            ),
+            CommandDataSetType=(
+                commands.NO_DATA_SET if dataset is None else commands.DATA_SET
+            ),
+            Status=status,
+            **elements,
+        )
+        limit = self.association.established.peerMaxPDULength
+        contextID = self.context.contextID
+        buffers = fragments(contextID, True, commands.encode(command), limit)
+        if dataset is not None:
+            buffers += fragments(contextID, False, dataset, limit)
+        return buffers
+
+    # --- its end
+
+    def whenCancelled(self) -> Deferred[None]:
+        """See L{IOperation.whenCancelled}."""
+        if self.cancelled:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(self._cancelWaiters.remove)
+        self._cancelWaiters.append(waiter)
+        return waiter
+
+    def cancel(self) -> None:
+        """A C-CANCEL came for it."""
+        self.cancelled = True
+        waiting, self._cancelWaiters = self._cancelWaiters, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def lose(self, reason: AssociationEnded) -> None:
+        """Its association is over."""
+        self._lost = reason
+        self.ended = True
+        if self._delivered is not None:
+            self._endDelivery(reason)
+        waiting, self._datasetEnd = self._datasetEnd, []
+        for waiter in waiting:
+            waiter.callback(None)
+        self.cancel()
