@@ -1,0 +1,367 @@
+"""
+The archive as files: one Part 10 file an instance, kept as received.
+
+Nothing blocks the reactor: every system call runs in a thread. What is smaller
+than L{GATHER} is gathered in memory, and opened, written, hashed, linked and
+synced by one single job when it is committed; what is larger is written job by
+job while it arrives, and its producer is paused while the disk is behind, so
+that the largest instance takes no more memory than some times L{GATHER}.
+
+How a file becomes durable, and what remains after a crash, is told in
+L{d360.archive.incoming}; where files are, in L{d360.archive.layout}.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from itertools import count
+from typing import Any, BinaryIO, TypeVar
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from d360.archive.incoming import FOLDER_MODE, Folders, IncomingFile
+from d360.archive.layout import (
+    INCOMING,
+    PART,
+    checkFolder,
+    checkPath,
+    checkUID,
+    folderOf,
+    fromMark,
+)
+from d360.asynchronous import asynchronous
+from d360.errors import ArchiveError
+from d360.interfaces import IArchive, IBlobWriter
+from d360.model import Blob, DiskSpace, Location
+
+T = TypeVar("T")
+
+#: Runs a function in a thread, as C{deferToThread} does.
+InThread = Callable[..., Deferred[Any]]
+
+#: Bytes that are gathered before a job writes them; while one runs, as many
+#: again may come in before the producer is paused.
+GATHER = 1024 * 1024
+
+#: A piece keeps the whole buffer alive that it is a view of. Short ones are
+#: copied, and no more than this many are gathered.
+_SHORT = 2048
+_MAX_PIECES = 256
+
+
+@implementer(IBlobWriter)
+class _Writer:
+    """See L{IBlobWriter}."""
+
+    _log = Logger("d360.archive")
+
+    def __init__(
+        self, file: IncomingFile, inThread: InThread, ended: Callable[[str], None]
+    ) -> None:
+        self.size = 0
+        self._file = file
+        self._inThread = inThread
+        self._ended = ended
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._gathered = 0
+        # One job at a time, in the order in which they were asked for.
+        self._turn = DeferredLock()
+        self._writing = False
+        self._touched = False
+        self._closed = False
+        self._failure: OSError | None = None
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    # --- IConsumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._producer is not None:
+            raise RuntimeError("there is a producer already")
+        if not streaming:
+            raise ValueError("only push producers can be paused")
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        self._paused = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._closed or self._failure is not None:
+            return
+        self.size += len(data)
+        self._gathered += len(data)
+        if len(data) >= _SHORT:
+            self._pieces.append(data)
+        elif self._pieces and isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += data
+        else:
+            self._pieces.append(bytearray(data))
+        if self._isFull():
+            if not self._writing:
+                self._write()
+            elif self._producer is not None and not self._paused:
+                self._paused = True
+                self._producer.pauseProducing()
+
+    def _isFull(self) -> bool:
+        return self._gathered >= GATHER or len(self._pieces) >= _MAX_PIECES
+
+    def _take(self) -> list[bytes | bytearray | memoryview]:
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        return pieces
+
+    def _write(self) -> None:
+        """Have a job write what was gathered, and go on when it is done."""
+        self._writing = True
+        self._touched = True
+        pieces = self._take()
+        # run() frees its turn in any case; what fails is kept in _failure.
+        done: Deferred[None] = self._turn.run(self._inThread, self._file.append, pieces)
+        done.addErrback(self._failed)
+        done.addCallback(self._written)
+        done.addErrback(lambda f: self._log.failure("while writing", f))
+
+    def _failed(self, failure: Any) -> None:
+        failure.trap(OSError)
+        self._failure = failure.value
+        self._take()
+
+    def _written(self, _: object) -> None:
+        self._writing = False
+        if self._isFull() and not self._closed:
+            self._write()
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+
+    # --- IBlobWriter
+
+    @asynchronous
+    async def commit(self, study: str, series: str, instance: str) -> Blob:
+        if self._closed:
+            raise ArchiveError("the file is closed already")
+        self._closed = True
+        try:
+            folder = folderOf(study, series)
+            checkUID(instance)
+        except ArchiveError:
+            await self._remove()
+            raise
+        await self._turn.acquire()
+        try:
+            if self._failure is None:
+                self._touched = True
+                blob: Blob = await self._inThread(
+                    self._file.commit, self._take(), folder, instance
+                )
+                return blob
+        except ArchiveError:
+            self._ended(self._file.token)
+            raise
+        finally:
+            self._turn.release()
+        await self._remove()
+        raise ArchiveError(
+            f"cannot write a file: {self._failure.strerror}"
+        ) from self._failure
+
+    @asynchronous
+    async def settle(self) -> None:
+        try:
+            await self._turn.run(self._inThread, self._file.settle)
+        except OSError as error:
+            raise ArchiveError(f"cannot settle a file: {error.strerror}") from error
+        self._ended(self._file.token)
+
+    @asynchronous
+    async def discard(self) -> None:
+        self._closed = True
+        await self._remove()
+
+    @asynchronous
+    async def _remove(self) -> None:
+        self._take()
+        self._resume()
+        if self._touched:
+            problems = await self._turn.run(self._inThread, self._file.remove)
+            for problem in problems:
+                self._log.error(
+                    "Cannot remove {file}: {why}",
+                    file=self._file.token,
+                    why=problem.strerror,
+                )
+        self._ended(self._file.token)
+
+
+@implementer(IArchive)
+class FileArchive:
+    """
+    See L{IArchive}.
+
+    @param directory: the archive's folder; L{prepare} makes it.
+    @param inThread: runs a function with arguments in a thread, and returns a
+        Deferred of its result; jobs must be able to run side by side.
+    """
+
+    def __init__(self, directory: str, inThread: InThread) -> None:
+        self._root = os.path.abspath(directory)
+        self._inThread = inThread
+        self._folders = Folders(self._root)
+        # Of one run of the server, so that those of earlier runs are known.
+        self._runID = secrets.token_hex(4)
+        self._serial = count()
+        self._writers: WeakValueDictionary[str, _Writer] = WeakValueDictionary()
+
+    def prepare(self) -> None:
+        """
+        Make the folders, and try out what the archive needs of its file
+        system. Blocks: for the start of the server.
+
+        @raise ArchiveError: what is wrong, in one line.
+        """
+        incoming = os.path.join(self._root, INCOMING)
+        probe = os.path.join(incoming, f"{self._runID}-probe{PART}")
+        try:
+            os.makedirs(incoming, FOLDER_MODE, exist_ok=True)
+            with open(probe, "wb") as file:
+                os.link(probe, probe + "2" + PART)
+                os.fsync(file.fileno())
+            os.unlink(probe + "2" + PART)
+            os.unlink(probe)
+        except OSError as error:
+            raise ArchiveError(
+                f"the archive {self._root} cannot be used: {error.strerror}; it must "
+                "be writable, on a file system with hard links"
+            ) from error
+
+    def create(self, head: bytes) -> IBlobWriter:
+        token = f"{self._runID}-{next(self._serial):x}"
+        file = IncomingFile(self._folders, token, head)
+        writer = _Writer(file, self._inThread, self._forgetWriter)
+        self._writers[token] = writer
+        return writer
+
+    def _forgetWriter(self, token: str) -> None:
+        self._writers.pop(token, None)
+
+    @asynchronous
+    async def _system(self, function: Callable[..., T], *arguments: Any) -> T:
+        """In a thread; what the system refuses is an L{ArchiveError}."""
+        try:
+            result: T = await self._inThread(function, *arguments)
+        except OSError as error:
+            raise ArchiveError(f"the archive refuses: {error.strerror}") from error
+        return result
+
+    def _path(self, location: Location) -> str:
+        checkPath(location.path)
+        return os.path.join(self._root, location.path)
+
+    @asynchronous
+    async def remove(self, location: Location) -> None:
+        path = self._path(location)
+
+        def unlink() -> None:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                return
+            self._folders.prune(location.path.rpartition("/")[0])
+
+        await self._system(unlink)
+
+    @asynchronous
+    async def exists(self, location: Location) -> bool:
+        return await self._system(os.path.isfile, self._path(location))
+
+    @asynchronous
+    async def readWith(self, location: Location, reader: Callable[[BinaryIO], T]) -> T:
+        path = self._path(location)
+
+        def read() -> T:
+            with open(path, "rb") as file:
+                return reader(file)
+
+        return await self._system(read)
+
+    @asynchronous
+    async def unsettled(self) -> tuple[Location, ...]:
+        incoming = os.path.join(self._root, INCOMING)
+        names = await self._system(os.listdir, incoming)
+        # Here, not in the thread: a writer that is not known now either was
+        # created after the list, or its files are of no more use to it.
+        found, stale = {}, []
+        inUse = set(self._writers)
+        for name in names:
+            mark = fromMark(name)
+            if mark is not None and mark[1] not in inUse:
+                found[mark[0].path] = mark[0]
+            elif name.endswith(PART) and name.removesuffix(PART) not in inUse:
+                stale.append(os.path.join(incoming, name))
+        if stale:
+            await self._system(_unlinkAll, stale)
+        return tuple(found[path] for path in sorted(found))
+
+    @asynchronous
+    async def settle(self, location: Location) -> None:
+        checkPath(location.path)
+        inUse = set(self._writers)
+        await self._system(self._settle, location, inUse)
+
+    def _settle(self, location: Location, inUse: set[str]) -> None:
+        incoming = os.path.join(self._root, INCOMING)
+        for name in os.listdir(incoming):
+            mark = fromMark(name)
+            if mark and mark[0].path == location.path and mark[1] not in inUse:
+                _unlinkAll([os.path.join(incoming, name)])
+
+    @asynchronous
+    async def paths(self) -> tuple[str, ...]:
+        def read() -> tuple[str, ...]:
+            # All that the layout uses, so that also the loss of a whole folder
+            # is seen by those who compare.
+            names = {f"{number:02x}" for number in range(256)}
+            with os.scandir(self._root) as entries:
+                names.update(entry.name for entry in entries if entry.is_dir())
+            names.discard(INCOMING)
+            return tuple(sorted(names))
+
+        return await self._system(read)
+
+    @asynchronous
+    async def pathsBelow(self, folder: str) -> tuple[str, ...]:
+        checkFolder(folder)
+
+        def read() -> tuple[str, ...]:
+            found = []
+            for above, _, names in os.walk(os.path.join(self._root, folder)):
+                relative = os.path.relpath(above, self._root)
+                found += [f"{relative}/{n}" for n in names if not n.startswith(".")]
+            return tuple(sorted(found))
+
+        return await self._system(read)
+
+    @asynchronous
+    async def space(self) -> DiskSpace:
+        state = await self._system(os.statvfs, self._root)
+        return DiskSpace(
+            total=state.f_frsize * state.f_blocks, free=state.f_frsize * state.f_bavail
+        )
+
+
+def _unlinkAll(paths: list[str]) -> None:
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue

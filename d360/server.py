@@ -1,0 +1,321 @@
+"""
+The server's life: what is opened before it serves, in which order, and how it
+ends. What cannot be opened is a L{StartupError} with the one line that says
+what to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.python.threadpool import ThreadPool
+
+from d360 import __version__
+from d360.asynchronous import asynchronous
+from d360.errors import DatabaseError, StartupError
+from d360.logs import ContextLogger
+
+_log = ContextLogger("d360.server", "server")
+
+#: Open files that the server asks for, as far as it may: one for each
+#: association, and some for the disk and the database.
+OPEN_FILES = 65536
+
+#: Connections that may wait to be accepted.
+BACKLOG = 512
+
+
+class DataDirectory:
+    """
+    The folder that everything is kept in. One server uses it at a time: two
+    would take the embedded database away from each other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """
+        Make it if it is not there, see that it can be written, and lock it.
+
+        @raise StartupError: it cannot be used.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+            self._lock = os.open(self.path / "d360.lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise StartupError(
+                f"cannot write the data directory {self.path}: {error.strerror}; "
+                "give the account that runs D360 the right to, or choose another "
+                "by --data-directory"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartupError(
+                f"another D360 uses the data directory {self.path}; stop it, or "
+                "choose another by --data-directory"
+            ) from None
+
+    def close(self) -> None:
+        """Let others use it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+@frozen
+class Listener:
+    """
+    A port to listen on.
+
+    @ivar what: for people, such as C{"DICOM"}.
+    @ivar option: the option that chooses another port.
+    """
+
+    what: str
+    option: str
+    address: str
+    port: int
+    factory: Any
+
+
+class Ports:
+    """
+    The ports that are listened on: taken early, while the server may have the
+    privilege, and served when all else is ready. Until then connections wait.
+    """
+
+    def __init__(self, reactor: Any, listeners: list[Listener]) -> None:
+        self._reactor = reactor
+        self._listeners = listeners
+        self._ports: list[IListeningPort] = []
+
+    def take(self) -> None:
+        """
+        Bind them.
+
+        @raise StartupError: one cannot be.
+        """
+        for listener in self._listeners:
+            try:
+                port = self._reactor.listenTCP(
+                    listener.port, listener.factory, BACKLOG, listener.address
+                )
+            except CannotListenError as error:
+                raise StartupError(_whyNot(listener, error)) from None
+            port.stopReading()
+            self._ports.append(port)
+
+    def serve(self) -> list[str]:
+        """Begin to accept connections; say where."""
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]
+        where = []
+        for listener, port in zip(self._listeners, self._ports, strict=True):
+            host: Any = port.getHost()
+            where.append(f"{listener.what} on {host.host}:{host.port}")
+        return where
+
+    @asynchronous
+    async def close(self) -> None:
+        """Accept no more."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+
+
+def _whyNot(listener: Listener, error: CannotListenError) -> str:
+    where = f"{listener.what} on {listener.address}:{listener.port}"
+    cause = getattr(error.socketError, "errno", None)
+    if isinstance(error.socketError, PermissionError):
+        return (
+            f"cannot listen for {where}: a port below 1024 needs a privilege; "
+            f"choose another by {listener.option}, or see docs/administration.rst"
+        )
+    if cause == 98:  # EADDRINUSE
+        return (
+            f"cannot listen for {where}: the port is in use; stop what uses it, "
+            f"or choose another by {listener.option}"
+        )
+    return (
+        f"cannot listen for {where}: {error.socketError}; choose an address of "
+        "this machine"
+    )
+
+
+class IDatabase(Protocol):
+    """The database, as the server opens and closes it."""
+
+    def open(self) -> None:
+        """
+        Start it or find it, and bring its schema up to date. Blocks; called
+        before the reactor runs.
+
+        @raise StartupError: it cannot be used.
+        """
+
+    def watch(self) -> None:
+        """The reactor runs: connect, and keep it going from now on."""
+
+    def close(self) -> Deferred[None]:
+        """Disconnect from it, and stop it if it is ours."""
+
+
+@frozen
+class Parts:
+    """
+    What a server is made of.
+
+    @ivar prepareArchive: makes the archive's folders; blocks.
+    @ivar recover: resolves what an earlier run has left; fires with how many
+        files that were.
+    @ivar finish: has the associations end after their operations.
+    @ivar whenEmpty: fires when no connection is open.
+    @ivar abortAll: aborts the associations that are left.
+    @ivar stopWork: ends what goes on in the background.
+    @ivar ready: for the log: what is served, with which AE title.
+    """
+
+    directory: DataDirectory
+    makeLogObserver: Callable[[], ILogObserver]
+    ports: Ports
+    database: IDatabase
+    threads: ThreadPool
+    prepareArchive: Callable[[], None]
+    recover: Callable[[], Deferred[int]]
+    finish: Callable[[str], None]
+    whenEmpty: Callable[[], Deferred[None]]
+    abortAll: Callable[[str], None]
+    stopWork: Callable[[], Deferred[None]]
+    shutdownTimeout: float
+    ready: str
+
+
+class Server(Service):
+    """
+    A D360 server under twistd.
+
+    Ports are taken in C{privilegedStartService}; all that may fail for want
+    of something is done in C{startService}, before the reactor runs, so that
+    it can end the process with an error. Then, with the reactor, what an
+    earlier run has left is resolved, and only then is anything served.
+    """
+
+    def __init__(self, reactor: Any, parts: Parts) -> None:
+        self.setName("d360")
+        self._reactor = reactor
+        self._parts = parts
+        self._observer: ILogObserver | None = None
+        self._opening: Deferred[None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """See L{Service.privilegedStartService}."""
+        _raiseOpenFiles()
+        self._parts.ports.take()
+
+    def startService(self) -> None:
+        """See L{Service.startService}."""
+        super().startService()
+        parts = self._parts
+        parts.directory.open()
+        try:
+            self._observer = parts.makeLogObserver()
+            parts.prepareArchive()
+        except OSError as error:
+            raise StartupError(
+                f"cannot write below the data directory {parts.directory.path}: "
+                f"{error.filename}: {error.strerror}; give the account that runs "
+                "D360 the right to"
+            ) from None
+        globalLogPublisher.addObserver(self._observer)
+        _log.info("D360 {version} starts", version=__version__)
+        parts.database.open()
+        parts.threads.start()
+        self._reactor.callWhenRunning(self._open)
+
+    def _open(self) -> None:
+        self._parts.database.watch()
+        self._opening = self._recoverAndServe()
+        self._opening.addErrback(self._cannotOpen)
+
+    @asynchronous
+    async def _recoverAndServe(self) -> None:
+        while True:
+            try:
+                resolved = await self._parts.recover()
+                break
+            except DatabaseError as error:
+                _log.error("cannot begin yet: {why}", why=str(error))
+                await deferLater(self._reactor, 1.0)
+        if resolved:
+            _log.warn(
+                "{count} files that an earlier run had left were resolved",
+                count=resolved,
+            )
+        # What has been made up to now stays; looking through it again and
+        # again is what a collection mostly does.
+        gc.collect()
+        gc.freeze()
+        where = ", ".join(self._parts.ports.serve())
+        _log.info("{ready} is ready: {where}", ready=self._parts.ready, where=where)
+
+    def _cannotOpen(self, failure: Any) -> None:
+        if self.running:
+            _log.failure("cannot begin", failure)
+            self._reactor.stop()
+
+    @asynchronous
+    async def stopService(self) -> None:
+        """
+        See L{Service.stopService}: no more connections, then the operations
+        under way, then everything else.
+        """
+        super().stopService()
+        parts = self._parts
+        _log.info("D360 stops")
+        if self._opening is not None:
+            self._opening.cancel()
+        await parts.ports.close()
+        parts.finish("the server stops")
+        empty = parts.whenEmpty()
+        try:
+            await empty.addTimeout(parts.shutdownTimeout, self._reactor)
+        except TimeoutError:
+            _log.warn(
+                "operations have not ended within {seconds} s; they are aborted",
+                seconds=parts.shutdownTimeout,
+            )
+            parts.abortAll("the server stops")
+        await parts.stopWork()
+        await parts.database.close()
+        parts.threads.stop()
+        parts.directory.close()
+        _log.info("D360 has stopped")
+        if self._observer is not None:
+            globalLogPublisher.removeObserver(self._observer)
+
+
+def _raiseOpenFiles() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,340 @@
+"""
+The Storage service class: C-STORE (PS3.4 Annex B; conformance 5.2.3, 6).
+
+An instance is answered with 0000 only after its file is durable and the index
+has committed it. The order is: all bytes into the archive, the header checked,
+the file committed under a mark, the index, the answer, the mark taken away. So
+whatever happens in between, either the sender was told that we have it and we
+do, or it was not and the mark lets L{Recovery<d360.services.recovery.Recovery>}
+find out what became of it.
+"""
+
+from __future__ import annotations
+
+import errno
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.dimse import status
+from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
+from d360.interfaces import IArchive, IBlobWriter, IIndex, IOperation, IServiceClass
+from d360.model import (
+    Blob,
+    Duplicates,
+    InstanceRecord,
+    Location,
+    Outcome,
+    Registration,
+)
+from d360.services import transfersyntaxes
+from d360.services.header import HeaderError, HeaderScanner
+from d360.services.part10 import encodeHead
+from d360.services.records import Header, readHeader
+from d360.services.sopclasses import STORAGE
+from d360.services.uids import cleanUID, isUID
+
+_C_STORE = 0x0001
+
+
+class IUncertain(Protocol):
+    """Takes over what the index may or may not have committed."""
+
+    def add(self, location: Location, writer: IBlobWriter) -> None:
+        """Settle or discard the file, as soon as it can be known."""
+
+
+@implementer(IConsumer)
+class _Reception:
+    """
+    Passes the data set on to the archive, and reads its header by the way.
+
+    @ivar header: what the header says, once it was read.
+    @ivar refusal: why the instance will not be stored.
+    """
+
+    def __init__(self, operation: IOperation, writer: IBlobWriter) -> None:
+        self.header: Header | None = None
+        self.refusal: DIMSEError | None = None
+        self._log = operation.log
+        self._request = operation.request
+        self._scanner = HeaderScanner(operation.context.transferSyntax)
+        self._writer = writer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._writer.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._writer.unregisterProducer()
+
+    def write(self, data: memoryview | bytes) -> None:
+        if self.refusal is not None:
+            return
+        self._writer.write(data)  # type: ignore[arg-type]
+        scanner = self._scanner
+        scanner.write(data)
+        if self.header is None and (scanner.complete or scanner.error):
+            self.refusal = self._check()
+            if self.refusal is not None:
+                # The rest comes all the same, and goes nowhere.
+                discarded = self._writer.discard()
+                discarded.addErrback(lambda f: self._log.failure("not discarded", f))
+
+    def finish(self) -> Header:
+        """
+        The data set is at its end.
+
+        @raise DIMSEError: it is refused.
+        """
+        if self.refusal is None:
+            try:
+                self._scanner.finish()
+            except HeaderError as error:
+                self.refusal = DIMSEError(status.CANNOT_UNDERSTAND, str(error))
+        if self.refusal is None and self.header is None:
+            self.refusal = self._check()
+        if self.refusal is not None:
+            raise self.refusal
+        assert self.header is not None
+        return self.header
+
+    def _check(self) -> DIMSEError | None:
+        """What has come of the header must be usable, and fit the command."""
+        if self._scanner.error:
+            return DIMSEError(status.CANNOT_UNDERSTAND, self._scanner.error)
+        try:
+            header = readHeader(self._scanner.values)
+        except HeaderError as error:
+            return DIMSEError(status.CANNOT_UNDERSTAND, str(error))
+        for keyword, asked, found in (
+            ("SOP Class", self._request.AffectedSOPClassUID, header.SOPClassUID),
+            (
+                "SOP Instance",
+                self._request.AffectedSOPInstanceUID,
+                header.SOPInstanceUID,
+            ),
+        ):
+            if cleanUID(asked) != found:
+                return DIMSEError(
+                    status.DATA_SET_DOES_NOT_MATCH,
+                    f"{keyword} UID of command and data set differ",
+                )
+        self.header = header
+        return None
+
+
+@frozen
+class _Receipt:
+    """A file that is durable and not in the index yet."""
+
+    writer: IBlobWriter
+    blob: Blob
+    record: InstanceRecord
+
+
+@implementer(IServiceClass)
+class StorageService:
+    """
+    See the module. Whether SOP classes beyond conformance 4.2.1.3 get here is
+    the registry's choice; they are stored like any other.
+
+    @param recovery: takes over the files of which the index does not know
+        whether it has them.
+    @param clock: for the time of receipt and durations.
+    """
+
+    sopClasses = STORAGE
+    commandFields = frozenset({_C_STORE})
+
+    def __init__(
+        self,
+        archive: IArchive,
+        index: IIndex,
+        recovery: IUncertain,
+        clock: IReactorTime,
+        duplicates: Duplicates = Duplicates.REPLACE,
+    ) -> None:
+        self._archive = archive
+        self._index = index
+        self._recovery = recovery
+        self._clock = clock
+        self._duplicates = duplicates
+        self._tidying: set[Deferred[None]] = set()
+
+    def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
+        return transfersyntaxes.STORAGE
+
+    def grantsSCPRole(self, sopClass: str) -> bool:
+        return True
+
+    def whenTidy(self) -> Deferred[None]:
+        """Fires when what goes on behind answers that were given is done."""
+        return DeferredList(list(self._tidying)).addCallback(lambda _: None)
+
+    @asynchronous
+    async def perform(self, operation: IOperation) -> None:
+        started = self._clock.seconds()
+        writer = self._archive.create(self._head(operation))
+        try:
+            receipt = await self._receive(operation, writer)
+        except BaseException:
+            await writer.discard()
+            raise
+        registration = await self._register(operation, receipt)
+        responded = operation.respond(status.SUCCESS)
+        tidying = self._tidy(operation, receipt, registration)
+        self._tidying.add(tidying)
+        tidying.addErrback(lambda f: operation.log.failure("cannot tidy up", f))
+        tidying.addCallback(lambda _: self._tidying.discard(tidying))
+        operation.log.info(
+            "Stored {instance}, {size} bytes in {milliseconds:.1f} ms, {outcome}",
+            instance=receipt.record.SOPInstanceUID,
+            size=receipt.blob.size,
+            milliseconds=(self._clock.seconds() - started) * 1000,
+            outcome=registration.outcome.value,
+        )
+        await responded
+
+    def _head(self, operation: IOperation) -> bytes:
+        """
+        What goes before the data set, from the command set, which is compared
+        with the data set later.
+        """
+        request, context = operation.request, operation.context
+        sopClass = cleanUID(request.AffectedSOPClassUID)
+        if sopClass != context.abstractSyntax:
+            raise DIMSEError(
+                status.SOP_CLASS_NOT_SUPPORTED,
+                "SOP Class UID is not that of the presentation context",
+            )
+        instance = cleanUID(request.AffectedSOPInstanceUID)
+        if instance and not isUID(instance):
+            raise DIMSEError(
+                status.CANNOT_UNDERSTAND, "Affected SOP Instance UID is no valid UID"
+            )
+        established = operation.association.established
+        return encodeHead(
+            sopClass,
+            instance,
+            context.transferSyntax,
+            established.callingAETitle,
+            established.calledAETitle,
+        )
+
+    @asynchronous
+    async def _receive(self, operation: IOperation, writer: IBlobWriter) -> _Receipt:
+        """All bytes, checked and durable."""
+        reception = _Reception(operation, writer)
+        await operation.deliverDataset(reception)
+        header = reception.finish()
+        try:
+            blob = await writer.commit(
+                header.StudyInstanceUID,
+                header.SeriesInstanceUID,
+                header.SOPInstanceUID,
+            )
+        except ArchiveError as error:
+            operation.log.error("Cannot store: {why}", why=str(error))
+            cause = error.__cause__
+            full = isinstance(cause, OSError) and cause.errno in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+            )
+            comment = "No space left in the archive" if full else "Archive fails"
+            raise DIMSEError(status.OUT_OF_RESOURCES, comment) from error
+        established = operation.association.established
+        record = InstanceRecord(
+            StudyInstanceUID=header.StudyInstanceUID,
+            SeriesInstanceUID=header.SeriesInstanceUID,
+            SOPInstanceUID=header.SOPInstanceUID,
+            SOPClassUID=header.SOPClassUID,
+            TransferSyntaxUID=operation.context.transferSyntax,
+            digest=blob.digest,
+            size=blob.size,
+            callingAETitle=established.callingAETitle,
+            calledAETitle=established.calledAETitle,
+            sourceAddress=established.peer,
+            receivedAt=datetime.fromtimestamp(self._clock.seconds(), UTC),
+            **header.texts,
+        )
+        return _Receipt(writer, blob, record)
+
+    @asynchronous
+    async def _register(self, operation: IOperation, receipt: _Receipt) -> Registration:
+        """
+        Enter it into the index.
+
+        @raise DIMSEError: A700, and the file is gone, or with the recovery.
+        """
+        ours = receipt.blob.location
+        try:
+            registration = await self._index.register(
+                receipt.record, ours, self._duplicates
+            )
+            if (
+                registration.outcome is Outcome.DUPLICATE
+                and registration.location != ours
+                and not await self._archive.exists(registration.location)
+            ):
+                operation.log.warn(
+                    "The file of {instance} was gone, and has come again",
+                    instance=receipt.record.SOPInstanceUID,
+                )
+                registration = await self._index.relocate(receipt.record, ours)
+            return registration
+        except DatabaseUnavailable as error:
+            operation.log.error("Cannot store: {why}", why=str(error))
+            if error.uncertain:
+                self._recovery.add(ours, receipt.writer)
+            else:
+                await receipt.writer.discard()
+            raise DIMSEError(
+                status.OUT_OF_RESOURCES, "Database is not available"
+            ) from error
+        except (DatabaseError, ArchiveError) as error:
+            operation.log.error("Cannot store: {why}", why=str(error))
+            await receipt.writer.discard()
+            raise DIMSEError(status.OUT_OF_RESOURCES, "Index fails") from error
+        except BaseException:
+            await receipt.writer.discard()
+            raise
+
+    @asynchronous
+    async def _tidy(
+        self, operation: IOperation, receipt: _Receipt, registration: Registration
+    ) -> None:
+        """The answer is on its way: settle what is left on the disk."""
+        instance = receipt.record.SOPInstanceUID
+        log = operation.log
+        if registration.patientConflict:
+            log.warn(
+                "Study {study} was first stored with another patient than in "
+                "{instance}; it stays indexed with the first",
+                study=receipt.record.StudyInstanceUID,
+                instance=instance,
+            )
+        if registration.outcome is Outcome.REPLACED:
+            log.warn("{instance} was sent again, changed: replaced", instance=instance)
+        elif registration.outcome is Outcome.KEPT:
+            log.warn(
+                "{instance} was sent again, changed: kept as it was", instance=instance
+            )
+        try:
+            if registration.location != receipt.blob.location:
+                await receipt.writer.discard()
+                return
+            await receipt.writer.settle()
+            superseded = registration.superseded
+            if superseded is not None and superseded != receipt.blob.location:
+                await self._archive.remove(superseded)
+        except ArchiveError as error:
+            log.error(
+                "Cannot tidy up after {instance}: {why}",
+                instance=instance,
+                why=str(error),
+            )

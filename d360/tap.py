@@ -1,0 +1,249 @@
+"""
+C{twistd d360}: the options of the command line, and the server put together
+from its parts. The only module that names concrete classes, and the only one
+that knows the reactor.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from twisted.python.usage import Options as TwistedOptions
+from twisted.python.usage import UsageError
+
+from d360 import __version__
+from d360.admin.site import ReindexResource, StatusResource, makeSite
+from d360.archive.files import FileArchive
+from d360.asynchronous import asynchronous
+from d360.config import Configuration, load
+from d360.dimse.association import Associations
+from d360.errors import ConfigurationError, StartupError
+from d360.index.database import PostgreSQLIndex
+from d360.index.embedded import EmbeddedServer
+from d360.index.migration import checkAndMigrate
+from d360.logs import fileObserver, setThreshold
+from d360.server import DataDirectory, Listener, Parts, Ports, Server
+from d360.services.admission import Admission
+from d360.services.find import FindService
+from d360.services.recovery import Recovery
+from d360.services.registry import ServiceRegistry
+from d360.services.reindex import Reindex
+from d360.services.storage import StorageService
+from d360.services.verification import VerificationService
+from d360.ul.factory import UpperLayerFactory
+from d360.ul.settings import UpperLayerSettings
+
+reactor: Any = _reactor
+
+#: Threads that wait for the disk. Each association waits for one at a time.
+ARCHIVE_THREADS = 16
+
+
+class Options(TwistedOptions):
+    """
+    The options of C{twistd d360}.
+
+    @ivar configuration: what they and the file come to.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "A DICOM archive server (PACS). Options given here win over those of "
+        "the configuration file, which has more of them: see etc/d360.toml."
+    )
+    optParameters = [
+        ["config", "c", None, "Configuration file (TOML)."],
+        ["port", "p", None, "DICOM port [default: 104]."],
+        ["address", None, None, "IP address to listen on [default: 127.0.0.1]."],
+        ["aet", "a", None, "AE title of this server [default: D360PACS]."],
+        ["web-port", "w", None, "Port for administration by HTTP [default: 8360]."],
+        ["data-directory", "d", None, "Where everything is kept [default: d360-data]."],
+        [
+            "database",
+            None,
+            None,
+            "URL of a PostgreSQL server [default: an embedded one].",
+        ],
+    ]
+    #: Which key of the file each of them stands for.
+    _keyOf = {
+        "port": "dicom.port",
+        "address": "dicom.address",
+        "aet": "dicom.ae_title",
+        "web-port": "web.port",
+        "data-directory": "data_directory",
+        "database": "database.url",
+    }
+
+    configuration: Configuration
+
+    def parseOptions(self, options: Any = None) -> None:
+        """See L{TwistedOptions.parseOptions}; a mistake ends in one line."""
+        try:
+            super().parseOptions(options)
+        except (UsageError, ConfigurationError) as error:
+            raise SystemExit(f"twistd d360: {error}; see twistd d360 --help") from None
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none."""
+        if arguments:
+            raise UsageError(f"unexpected argument {arguments[0]!r}")
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        sys.stdout.write(f"D360 {__version__}\n")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """Read the file and put the options over it."""
+        overrides: dict[str, Any] = {}
+        for option, key in self._keyOf.items():
+            value = self[option]
+            if value is None:
+                continue
+            if option.endswith("port"):
+                if not value.isascii() or not value.isdigit():
+                    raise UsageError(f"--{option} {value!r} is not a number")
+                value = int(value)
+            overrides[key] = value
+        path = self["config"]
+        self.configuration = load(None if path is None else Path(path), overrides)
+
+
+def _reportStartupError(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Show a person the one line that was written for them, no traceback."""
+    if issubclass(kind, StartupError):
+        sys.stderr.write(f"twistd d360: {error}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+class Database:
+    """
+    The index's database, embedded or not; see L{d360.server.IDatabase}.
+
+    @ivar url: where it is, once it is open.
+    @ivar kind: C{"embedded"} or C{"external"}.
+    @ivar index: what is connected to it.
+    """
+
+    index: PostgreSQLIndex
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.url = configuration.database.url
+        self.kind = "external" if self.url else "embedded"
+        self._embedded: EmbeddedServer | None = None
+        if not self.url:
+            self._embedded = EmbeddedServer(
+                configuration.dataDirectory, configuration.database.account
+            )
+
+    def open(self) -> None:
+        """See L{IDatabase.open}."""
+        if self._embedded is not None:
+            self._embedded.start()
+            self.url = self._embedded.url
+        try:
+            checkAndMigrate(self.url)
+        except BaseException:
+            if self._embedded is not None:
+                self._embedded.stopNow()
+            raise
+
+    def watch(self) -> None:
+        """See L{IDatabase.watch}."""
+        if self._embedded is not None:
+            self._embedded.watch(reactor)
+
+    @asynchronous
+    async def close(self) -> None:
+        """See L{IDatabase.close}."""
+        self.index.close()
+        if self._embedded is not None:
+            await self._embedded.stop(reactor)
+
+
+def makeService(options: Options) -> Server:
+    """Put the server together; nothing is opened yet."""
+    sys.excepthook = _reportStartupError
+    configuration = options.configuration
+    dicom, web = configuration.dicom, configuration.web
+
+    threads = ThreadPool(1, ARCHIVE_THREADS, "archive")
+    archive = FileArchive(
+        str(configuration.dataDirectory / "archive"),
+        partial(deferToThreadPool, reactor, threads),
+    )
+    database = Database(configuration)
+    index = PostgreSQLIndex(
+        reactor, lambda: database.url, database.kind, configuration.database.connections
+    )
+    database.index = index
+    recovery = Recovery(archive, index, reactor)
+    storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
+    services = ServiceRegistry(
+        [VerificationService(), storage, FindService(index, dicom.aeTitle)],
+        storage if dicom.acceptUnknownStorage else None,
+    )
+    associations = Associations(services, reactor)
+    factory = UpperLayerFactory(
+        associations.build,
+        Admission(dicom.aeTitle, dicom.acceptAnyCalledAE, dicom.maxAssociations),
+        services,
+        reactor,
+        UpperLayerSettings(
+            maxPDULength=dicom.maxPDULength,
+            artim=dicom.artimTimeout,
+            idleTimeout=dicom.idleTimeout,
+        ),
+    )
+    reindex = Reindex(archive, index, reactor)
+    site = makeSite(
+        {
+            b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
+            b"reindex": ReindexResource(reindex),
+        },
+        web.token,
+    )
+
+    @asynchronous
+    async def stopWork() -> None:
+        await reindex.stop()
+        await storage.whenTidy()
+        await recovery.stop()
+
+    log = configuration.log
+    setThreshold(log.level)
+    parts = Parts(
+        directory=DataDirectory(configuration.dataDirectory),
+        makeLogObserver=partial(
+            fileObserver, configuration.logFile, log.level, log.maxSize << 20, log.keep
+        ),
+        ports=Ports(
+            reactor,
+            [
+                Listener("DICOM", "--port", dicom.address, dicom.port, factory),
+                Listener("web", "--web-port", web.address, web.port, site),
+            ],
+        ),
+        database=database,
+        threads=threads,
+        prepareArchive=archive.prepare,
+        recover=recovery.recover,
+        finish=associations.finish,
+        whenEmpty=factory.whenEmpty,
+        abortAll=factory.abortAll,
+        stopWork=stopWork,
+        shutdownTimeout=dicom.shutdownTimeout,
+        ready=f"D360 {__version__}, {dicom.aeTitle},",
+    )
+    return Server(reactor, parts)

@@ -1,0 +1,374 @@
+"""The archive of files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from unittest.mock import patch
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from d360.archive import files, incoming
+from d360.archive.files import FileArchive
+from d360.errors import ArchiveError
+from d360.model import Location
+from tests.contracts.archive import (
+    DATA,
+    HEAD,
+    INSTANCE,
+    SERIES,
+    STUDY,
+    ArchiveContract,
+)
+
+
+class Threads:
+    """
+    Runs jobs at once, or keeps them until L{run}.
+
+    @ivar jobs: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.holding = False
+        self.held: list = []
+
+    def __call__(self, function, *arguments) -> Deferred:
+        self.jobs += 1
+        if not self.holding:
+            return maybeDeferred(function, *arguments)
+        waiting: Deferred = Deferred()
+        waiting.addCallback(lambda _: function(*arguments))
+        self.held.append(waiting)
+        return waiting
+
+    def run(self) -> None:
+        held, self.held = self.held, []
+        for waiting in held:
+            waiting.callback(None)
+
+
+class Producer:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.calls.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.calls.append("resume")
+
+
+class PowerLoss(BaseException):
+    """No step after this one is done."""
+
+
+class FilesCase(SynchronousTestCase):
+    def makeArchive(self) -> FileArchive:
+        self.directory = self.mktemp()
+        self.threads = Threads()
+        return self.restartedArchive()
+
+    def restartedArchive(self) -> FileArchive:
+        archive = FileArchive(self.directory, self.threads)
+        archive.prepare()
+        return archive
+
+    def names(self) -> list[str]:
+        """All files there are, relative."""
+        return sorted(
+            os.path.relpath(os.path.join(above, name), self.directory)
+            for above, _, names in os.walk(self.directory)
+            for name in names
+        )
+
+
+class FileArchiveTests(ArchiveContract, FilesCase):
+    """The contract of L{d360.interfaces.IArchive}."""
+
+
+class LayoutTests(FilesCase):
+    """Files speak for themselves: UIDs are their paths."""
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+
+    def store(self, data: bytes = DATA):
+        writer = self.archive.create(HEAD)
+        writer.write(data)
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        return writer, blob
+
+    def test_path(self) -> None:
+        """Hash, study, series, instance."""
+        writer, blob = self.store()
+        self.successResultOf(writer.settle())
+        self.assertRegex(
+            blob.location.path, r"\A[0-9a-f]{2}/1\.2\.3/1\.2\.3\.4/1\.2\.3\.4\.5\.dcm\Z"
+        )
+        self.assertEqual([blob.location.path], self.names())
+
+    def test_takenName(self) -> None:
+        """A second receipt has a token in its name."""
+        self.store()
+        _, blob = self.store()
+        self.assertRegex(blob.location.path, r"/1\.2\.3\.4\.5-[0-9a-f]{8}\.dcm\Z")
+
+    def test_longestUIDs(self) -> None:
+        """64 characters each make a mark that a file system can name."""
+        uid = "1." + "2" * 62
+        writer = self.archive.create(HEAD)
+        self.successResultOf(writer.commit(uid, uid, uid))
+        writer = self.archive.create(HEAD)
+        blob = self.successResultOf(writer.commit(uid, uid, uid))
+        self.archive = self.restartedArchive()
+        self.assertIn(blob.location, self.successResultOf(self.archive.unsettled()))
+
+    def test_modes(self) -> None:
+        """Patients' data is not for everybody."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        _, blob = self.store()
+        path = os.path.join(self.directory, blob.location.path)
+        self.assertEqual(0o640, stat.S_IMODE(os.stat(path).st_mode))
+        folder = os.path.dirname(path)
+        self.assertEqual(0o750, stat.S_IMODE(os.stat(folder).st_mode))
+
+    def test_emptyFoldersGo(self) -> None:
+        """With its last instance a study's folders are removed."""
+        writer, blob = self.store()
+        self.successResultOf(writer.discard())
+        study = os.path.dirname(os.path.dirname(blob.location.path))
+        self.assertFalse(os.path.exists(os.path.join(self.directory, study)))
+        _, again = self.store()
+        self.assertEqual(blob.location, again.location)
+
+    def test_folderGoesInBetween(self) -> None:
+        """A folder that another's discard has just removed is made again."""
+        writer, blob = self.store()
+        self.successResultOf(writer.settle())
+        path = os.path.join(self.directory, blob.location.path)
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+        _, again = self.store()
+        self.assertTrue(self.successResultOf(self.archive.exists(again.location)))
+
+    def test_onlyPathsOfTheArchive(self) -> None:
+        """A location that leads elsewhere is refused."""
+        for path in ("../x", "/etc/passwd", "a/../../b", ".incoming/x", "a//b", ""):
+            self.failureResultOf(
+                self.archive.readWith(Location(path, 0), bytes), ArchiveError
+            )
+            self.failureResultOf(self.archive.remove(Location(path, 0)), ArchiveError)
+        for folder in ("..", "a/b", ".incoming", ""):
+            self.failureResultOf(self.archive.pathsBelow(folder), ArchiveError)
+
+    def test_prepareSaysWhatIsWrong(self) -> None:
+        """One line for the person at the terminal."""
+        with open(self.mktemp(), "w") as file:
+            archive = FileArchive(file.name + "/archive", self.threads)
+        error = self.assertRaises(ArchiveError, archive.prepare)
+        self.assertIn("must be writable", str(error))
+
+
+class JobTests(FilesCase):
+    """The reactor never blocks, and an instance costs few thread hops."""
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+        self.threads.jobs = 0
+
+    def test_oneJob(self) -> None:
+        """A small instance is written, hashed and synced by one job."""
+        writer = self.archive.create(HEAD)
+        for _ in range(60):
+            writer.write(memoryview(bytes(16384)))
+        self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.assertEqual(1, self.threads.jobs)
+
+    def test_untouchedDiscard(self) -> None:
+        """What never reached the disk needs no job to be removed."""
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        self.successResultOf(writer.discard())
+        self.assertEqual(0, self.threads.jobs)
+
+    def test_backPressure(self) -> None:
+        """The producer is paused while the disk is behind."""
+        writer, producer = self.archive.create(HEAD), Producer()
+        writer.registerProducer(producer, True)
+        self.threads.holding = True
+        piece = memoryview(bytes(files.GATHER // 2))
+        for _ in range(3):
+            writer.write(piece)
+        self.assertEqual([], producer.calls)
+        writer.write(piece)
+        self.assertEqual(["pause"], producer.calls)
+        self.threads.run()
+        self.assertEqual(["pause", "resume"], producer.calls)
+        self.threads.run()
+        self.threads.holding = False
+        writer.unregisterProducer()
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.assertEqual(files.GATHER * 2, blob.size)
+
+    def test_shortPieces(self) -> None:
+        """Pieces of one byte do not pile up."""
+        writer = self.archive.create(HEAD)
+        for value in DATA:
+            writer.write(memoryview(bytes([value])))
+        self.assertEqual(1, len(writer._pieces))
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        content = self.archive.readWith(blob.location, lambda file: file.read())
+        self.assertEqual(HEAD + DATA, self.successResultOf(content))
+
+    def test_largeInstance(self) -> None:
+        """Memory is bounded whatever the size; the order of bytes stays."""
+        writer = self.archive.create(HEAD)
+        for number in range(100):
+            writer.write(memoryview(bytes([number]) * 65536))
+            self.assertLessEqual(writer._gathered, files.GATHER)
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        content = self.successResultOf(
+            self.archive.readWith(blob.location, lambda file: file.read())
+        )
+        self.assertEqual(
+            HEAD + b"".join(bytes([n]) * 65536 for n in range(100)), content
+        )
+
+    def test_partialWrites(self) -> None:
+        """The system may write less than it is asked to."""
+        writev = os.writev
+
+        def some(descriptor: int, buffers: list) -> int:
+            return writev(descriptor, [buffers[0][:700]])
+
+        writer = self.archive.create(HEAD)
+        for start in range(0, len(DATA), 100):
+            writer.write(memoryview(DATA)[start : start + 100])
+        writer.write(bytes(5000))
+        with patch.object(incoming.os, "writev", some):
+            blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        content = self.archive.readWith(blob.location, lambda file: file.read())
+        self.assertEqual(HEAD + DATA + bytes(5000), self.successResultOf(content))
+
+
+class FailureTests(FilesCase):
+    """A disk that is full or broken: nothing half-stored stays behind."""
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+
+    def test_everyStep(self) -> None:
+        """Whatever fails, the commit says so, and nothing is left."""
+        for name in ("writev", "rename", "link", "fsync", "mkdir", "open"):
+            writer = self.archive.create(HEAD)
+            writer.write(DATA)
+            full = OSError(errno.ENOSPC, "No space left on device")
+            with patch.object(incoming.os, name, side_effect=full):
+                failure = self.failureResultOf(
+                    writer.commit("1." + str(len(name)), SERIES, INSTANCE), ArchiveError
+                )
+            self.assertEqual(errno.ENOSPC, failure.value.__cause__.errno, name)
+            self.successResultOf(writer.discard())
+            self.assertEqual([], self.names(), name)
+
+    def test_whileArriving(self) -> None:
+        """After an error further bytes are swallowed; the commit fails."""
+        writer, producer = self.archive.create(HEAD), Producer()
+        writer.registerProducer(producer, True)
+        self.threads.holding = True
+        for _ in range(2):
+            writer.write(bytes(files.GATHER))
+        self.assertEqual(["pause"], producer.calls)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with patch.object(incoming.os, "writev", side_effect=full):
+            self.threads.run()
+        self.assertEqual(["pause", "resume"], producer.calls)
+        self.threads.holding = False
+        writer.write(bytes(files.GATHER))
+        failure = self.failureResultOf(
+            writer.commit(STUDY, SERIES, INSTANCE), ArchiveError
+        )
+        self.assertEqual(errno.ENOSPC, failure.value.__cause__.errno)
+        self.assertEqual([], self.names())
+
+    def test_discardResumes(self) -> None:
+        """A producer is not left paused by a writer that wants no more."""
+        writer, producer = self.archive.create(HEAD), Producer()
+        writer.registerProducer(producer, True)
+        self.threads.holding = True
+        for _ in range(2):
+            writer.write(bytes(files.GATHER))
+        discarded = writer.discard()
+        self.assertEqual(["pause", "resume"], producer.calls)
+        writer.write(bytes(files.GATHER))
+        self.threads.run()
+        self.threads.run()
+        self.successResultOf(discarded)
+        self.assertEqual([], self.names())
+
+
+class PowerLossTests(FilesCase):
+    """
+    After a loss of power at any step, recovery is told of each file that has a
+    place, and files that were never committed are gone.
+    """
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+
+    def crashIn(self, name: str) -> None:
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        with patch.object(incoming.os, name, side_effect=PowerLoss):
+            failure = self.failureResultOf(
+                writer.commit(STUDY, SERIES, INSTANCE), PowerLoss
+            )
+        failure.cleanFailure()
+        self.archive = self.restartedArchive()
+
+    def test_beforeTheMark(self) -> None:
+        for name in ("writev", "mkdir", "rename"):
+            self.crashIn(name)
+            self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+            self.assertEqual([], self.names(), name)
+
+    def test_afterTheMark(self) -> None:
+        for name, there in (("link", False), ("fsync", True)):
+            # Folders are made before, so that only the file's sync is hit.
+            writer = self.archive.create(HEAD)
+            self.successResultOf(writer.commit(STUDY, SERIES, "1"))
+            self.successResultOf(writer.settle())
+            self.crashIn(name)
+            (location,) = self.successResultOf(self.archive.unsettled())
+            self.assertEqual(len(HEAD), location.dataSetOffset)
+            exists = self.archive.exists(location)
+            self.assertEqual(there, self.successResultOf(exists))
+            self.successResultOf(self.archive.remove(location))
+            self.successResultOf(self.archive.settle(location))
+            self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+
+    def test_syncedBeforeSuccess(self) -> None:
+        """File and folder, and the parents of new folders."""
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def sync(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            fsync(descriptor)
+
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        with patch.object(incoming.os, "fsync", sync):
+            blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        first, study, series, _ = blob.location.path.split("/")
+        root = os.path.realpath(self.directory)
+        self.assertEqual(
+            [root, f"{root}/{first}", f"{root}/{first}/{study}"], synced[:3]
+        )
+        self.assertIn(".incoming/", synced[3])
+        self.assertEqual([f"{root}/{first}/{study}/{series}"], synced[4:])

@@ -1,0 +1,191 @@
+"""
+The contract of L{IArchive} and L{IBlobWriter}, for every implementation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from hashlib import sha256
+from typing import Any
+
+from zope.interface.interface import Method
+from zope.interface.verify import verifyObject
+
+from d360.errors import ArchiveError
+from d360.interfaces import IArchive, IBlobWriter
+from d360.model import Blob, Location
+
+STUDY, SERIES, INSTANCE = "1.2.3", "1.2.3.4", "1.2.3.4.5"
+HEAD = b"head" * 50
+DATA = bytes(range(256)) * 20
+
+
+def checkSignatures(case: Any, interface: Any, implementation: object) -> None:
+    """C{verifyObject} does not look through a decorator; this does."""
+    verifyObject(interface, implementation)
+    for name, method in interface.namesAndDescriptions(all=True):
+        if isinstance(method, Method):
+            found = inspect.signature(getattr(implementation, name)).parameters
+            names = [
+                one.name for one in found.values() if one.kind is not one.VAR_KEYWORD
+            ]
+            case.assertEqual(list(method.positional), names, f"of {name}")
+
+
+class ArchiveContract:
+    """
+    Mixin for a C{SynchronousTestCase}.
+
+    C{makeArchive()} gives an empty archive, C{restartedArchive()} another one
+    on what it holds, as after the server's end.
+    """
+
+    def setUp(self) -> None:
+        self.archive: IArchive = self.makeArchive()
+
+    def stored(self, *uids: str, data: bytes = DATA) -> tuple[IBlobWriter, Blob]:
+        writer = self.archive.create(HEAD)
+        for start in range(0, len(data), 1000):
+            writer.write(memoryview(data)[start : start + 1000])
+        blob = self.successResultOf(writer.commit(*(uids or (STUDY, SERIES, INSTANCE))))
+        return writer, blob
+
+    def content(self, location: Location) -> bytes:
+        return self.successResultOf(
+            self.archive.readWith(location, lambda file: file.read())
+        )
+
+    def test_interfaces(self) -> None:
+        """Both interfaces, arguments included."""
+        checkSignatures(self, IArchive, self.archive)
+        checkSignatures(self, IBlobWriter, self.archive.create(HEAD))
+
+    def test_bytesAreKept(self) -> None:
+        """A file is the head and then the data set, byte by byte."""
+        writer, blob = self.stored()
+        self.assertEqual(HEAD + DATA, self.content(blob.location))
+        self.assertEqual(len(HEAD), blob.location.dataSetOffset)
+        self.assertEqual(sha256(DATA).digest(), blob.digest)
+        self.assertEqual((len(DATA), len(DATA)), (blob.size, writer.size))
+        self.assertTrue(self.successResultOf(self.archive.exists(blob.location)))
+
+    def test_emptyDataSet(self) -> None:
+        """The archive does not ask what is in a file."""
+        _, blob = self.stored(data=b"")
+        self.assertEqual(HEAD, self.content(blob.location))
+        self.assertEqual(sha256().digest(), blob.digest)
+
+    def test_noTwoReceiptsShareAFile(self) -> None:
+        """The same instance again is another file."""
+        _, first = self.stored()
+        _, second = self.stored(data=b"other")
+        self.assertNotEqual(first.location.path, second.location.path)
+        self.assertEqual(HEAD + DATA, self.content(first.location))
+        self.assertEqual(HEAD + b"other", self.content(second.location))
+
+    def test_pathsOfUIDsOnly(self) -> None:
+        """Nothing but a UID becomes a path."""
+        for bad in ("../../etc/passwd", "", "1..2", "1.2/3", "1.2\0", "1" * 65):
+            for uids in (
+                (bad, SERIES, INSTANCE),
+                (STUDY, bad, INSTANCE),
+                (STUDY, SERIES, bad),
+            ):
+                writer = self.archive.create(HEAD)
+                writer.write(DATA)
+                self.failureResultOf(writer.commit(*uids), ArchiveError)
+        for folder in self.successResultOf(self.archive.paths()):
+            self.assertEqual((), self.successResultOf(self.archive.pathsBelow(folder)))
+
+    def test_commitOnce(self) -> None:
+        """A file that is closed cannot be committed again."""
+        writer, _ = self.stored()
+        self.failureResultOf(writer.commit(STUDY, SERIES, INSTANCE), ArchiveError)
+        writer = self.archive.create(HEAD)
+        self.successResultOf(writer.discard())
+        writer.write(DATA)
+        self.failureResultOf(writer.commit(STUDY, SERIES, INSTANCE), ArchiveError)
+
+    def test_discard(self) -> None:
+        """At any stage it removes everything, and can be repeated."""
+        writer = self.archive.create(HEAD)
+        self.successResultOf(writer.discard())
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        self.successResultOf(writer.discard())
+        writer, blob = self.stored()
+        self.successResultOf(writer.discard())
+        self.successResultOf(writer.discard())
+        self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+        self.failureResultOf(self.archive.readWith(blob.location, bytes), ArchiveError)
+        self.archive = self.restartedArchive()
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+
+    def test_discardLeavesOthers(self) -> None:
+        """Another receipt of the same instance stays."""
+        _, kept = self.stored()
+        writer, _ = self.stored(data=b"other")
+        self.successResultOf(writer.discard())
+        self.assertEqual(HEAD + DATA, self.content(kept.location))
+
+    def test_unsettled(self) -> None:
+        """
+        What was committed and not settled is found after a restart, with its
+        whole location, and not before.
+        """
+        settled, _ = self.stored()
+        self.successResultOf(settled.settle())
+        writer, blob = self.stored(STUDY, SERIES, "1.9")
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.archive = self.restartedArchive()
+        del writer
+        self.assertEqual(
+            (blob.location,), self.successResultOf(self.archive.unsettled())
+        )
+        self.assertEqual(HEAD + DATA, self.content(blob.location))
+        self.successResultOf(self.archive.settle(blob.location))
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.assertTrue(self.successResultOf(self.archive.exists(blob.location)))
+
+    def test_remove(self) -> None:
+        """A file that is not there is no error."""
+        writer, blob = self.stored()
+        self.successResultOf(writer.settle())
+        self.successResultOf(self.archive.remove(blob.location))
+        self.successResultOf(self.archive.remove(blob.location))
+        self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+        _, again = self.stored()
+        self.assertEqual(HEAD + DATA, self.content(again.location))
+
+    def test_paths(self) -> None:
+        """Every file is below one of the folders."""
+        locations = [self.stored(f"1.{n}", "2", "3")[1].location for n in range(5)]
+        found: list[str] = []
+        for folder in self.successResultOf(self.archive.paths()):
+            below = self.successResultOf(self.archive.pathsBelow(folder))
+            self.assertEqual(tuple(sorted(below)), below)
+            self.assertTrue(all(path.startswith(f"{folder}/") for path in below))
+            found += below
+        self.assertEqual(sorted(location.path for location in locations), sorted(found))
+
+    def test_readWith(self) -> None:
+        """What the reader returns or raises is handed on."""
+        _, blob = self.stored()
+        self.assertEqual(
+            HEAD[:4],
+            self.successResultOf(
+                self.archive.readWith(blob.location, lambda file: file.read(4))
+            ),
+        )
+
+        def fails(file: object) -> None:
+            raise ZeroDivisionError
+
+        self.failureResultOf(
+            self.archive.readWith(blob.location, fails), ZeroDivisionError
+        )
+
+    def test_space(self) -> None:
+        """Bytes, in total and free."""
+        space = self.successResultOf(self.archive.space())
+        self.assertTrue(0 < space.free <= space.total)

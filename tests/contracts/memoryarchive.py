@@ -1,0 +1,135 @@
+"""
+An archive in memory, for unit tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
+from typing import Any, BinaryIO, TypeVar
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from zope.interface import implementer
+
+from d360.errors import ArchiveError
+from d360.interfaces import IArchive, IBlobWriter
+from d360.model import Blob, DiskSpace, Location
+from d360.services.uids import isUID
+
+T = TypeVar("T")
+
+
+@implementer(IBlobWriter)
+class MemoryWriter:
+    """See L{IBlobWriter}."""
+
+    def __init__(self, archive: MemoryArchive, head: bytes) -> None:
+        self.size = 0
+        self._archive = archive
+        self._head = head
+        self._data = bytearray()
+        self._location: Location | None = None
+        self._closed = False
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """It is never behind."""
+
+    def unregisterProducer(self) -> None:
+        """See L{registerProducer}."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        if not self._closed:
+            self.size += len(data)
+            self._data += data
+
+    def commit(self, study: str, series: str, instance: str) -> Deferred[Blob]:
+        if self._closed:
+            return fail(ArchiveError("the file is closed already"))
+        self._closed = True
+        if self._archive.failure is not None:
+            error = ArchiveError("cannot keep a file")
+            error.__cause__ = self._archive.failure
+            return fail(error)
+        if not all(map(isUID, (study, series, instance))):
+            return fail(ArchiveError("not a valid UID"))
+        files = self._archive.files
+        path, number = f"00/{study}/{series}/{instance}.dcm", 0
+        while path in files:
+            number += 1
+            path = f"00/{study}/{series}/{instance}-{number:08x}.dcm"
+        files[path] = self._head + bytes(self._data)
+        self._location = Location(path, len(self._head))
+        self._archive.marks.add(self._location)
+        self._archive.inUse[path] = self
+        return succeed(
+            Blob(self._location, sha256(self._data).digest(), len(self._data))
+        )
+
+    def settle(self) -> Deferred[None]:
+        self._archive.marks.discard(self._location)
+        self._archive.inUse.pop(self._location.path, None)
+        return succeed(None)
+
+    def discard(self) -> Deferred[None]:
+        self._closed = True
+        if self._location is not None:
+            self._archive.files.pop(self._location.path, None)
+            return self.settle()
+        return succeed(None)
+
+
+@implementer(IArchive)
+class MemoryArchive:
+    """
+    See L{IArchive}.
+
+    @ivar files: by path.
+    @ivar marks: of the files that were not settled.
+    @ivar failure: what each commit fails of.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.marks: set[Location] = set()
+        self.inUse: dict[str, MemoryWriter] = {}
+        self.failure: OSError | None = None
+
+    def restart(self) -> None:
+        """The server ends and begins again: no writer is in use any more."""
+        self.inUse.clear()
+
+    def create(self, head: bytes) -> IBlobWriter:
+        return MemoryWriter(self, head)
+
+    def remove(self, location: Location) -> Deferred[None]:
+        self.files.pop(location.path, None)
+        return succeed(None)
+
+    def exists(self, location: Location) -> Deferred[bool]:
+        return succeed(location.path in self.files)
+
+    def readWith(
+        self, location: Location, reader: Callable[[BinaryIO], T]
+    ) -> Deferred[T]:
+        if location.path not in self.files:
+            return fail(ArchiveError("cannot be read"))
+        return maybeDeferred(reader, BytesIO(self.files[location.path]))
+
+    def unsettled(self) -> Deferred[tuple[Location, ...]]:
+        found = [mark for mark in self.marks if mark.path not in self.inUse]
+        return succeed(tuple(sorted(found, key=lambda mark: mark.path)))
+
+    def settle(self, location: Location) -> Deferred[None]:
+        self.marks.discard(location)
+        return succeed(None)
+
+    def paths(self) -> Deferred[tuple[str, ...]]:
+        return succeed(("00", "01"))
+
+    def pathsBelow(self, folder: str) -> Deferred[tuple[str, ...]]:
+        found = (path for path in self.files if path.startswith(f"{folder}/"))
+        return succeed(tuple(sorted(found)))
+
+    def space(self) -> Deferred[DiskSpace]:
+        return succeed(DiskSpace(2**40, 2**39))

@@ -1,0 +1,206 @@
+"""The rebuild of the index from the files alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from d360.errors import DatabaseUnavailable
+from d360.interfaces import IReindex
+from d360.model import (
+    Duplicates,
+    InstanceRecord,
+    Location,
+    Outcome,
+    Registration,
+    ReindexProgress,
+)
+from d360.services.part10 import encodeHead
+from d360.services.reindex import Reindex
+from tests.contracts.memoryarchive import MemoryArchive
+from tests.services.datasets import CT, EXPLICIT, encode, instance
+
+
+class Index:
+    """
+    Enough of L{d360.interfaces.IIndex}: one row an instance.
+
+    @ivar gate: what C{register} waits for.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[InstanceRecord, Location]] = {}
+        self.error: Exception | None = None
+        self.gate: Deferred[None] | None = None
+        self.waiting = 0
+
+    def register(
+        self, record: InstanceRecord, location: Location, duplicates: Duplicates
+    ) -> Deferred[Registration]:
+        assert duplicates is Duplicates.NEWEST
+        if self.error is not None:
+            return fail(self.error)
+        if self.gate is None:
+            return succeed(self._register(record, location))
+        self.waiting += 1
+        result: Deferred[Any] = Deferred()
+        self.gate.addCallback(
+            lambda _: result.callback(self._register(record, location))
+        )
+        return result
+
+    def _register(self, record: InstanceRecord, location: Location) -> Registration:
+        kept = self.rows.get(record.SOPInstanceUID)
+        if kept is None:
+            self.rows[record.SOPInstanceUID] = record, location
+            return Registration(Outcome.STORED, location)
+        if kept[0].digest == record.digest:
+            superseded = None if kept[1] == location else location
+            return Registration(Outcome.DUPLICATE, kept[1], superseded)
+        return Registration(Outcome.KEPT, kept[1], location)
+
+    def relocate(
+        self, record: InstanceRecord, location: Location
+    ) -> Deferred[Registration]:
+        superseded = self.rows[record.SOPInstanceUID][1]
+        self.rows[record.SOPInstanceUID] = record, location
+        return succeed(Registration(Outcome.REPLACED, location, superseded))
+
+    def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
+        if self.error is not None:
+            return fail(self.error)
+        found = (location for _, location in self.rows.values())
+        return succeed(tuple(one for one in found if one.path.startswith(f"{folder}/")))
+
+    def forget(self, location: Location) -> Deferred[bool]:
+        for uid, (_, found) in list(self.rows.items()):
+            if found == location:
+                del self.rows[uid]
+                return succeed(True)
+        return succeed(False)
+
+
+class ReindexTests(SynchronousTestCase):
+    """See L{d360.interfaces.IReindex}."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.archive = MemoryArchive()
+        self.index = Index()
+        self.reindex = Reindex(self.archive, self.index, self.clock, 2)
+
+    def put(self, number: int, path: str = "", **elements: Any) -> Location:
+        """A file of the archive that nobody has told the index of."""
+        uid = f"1.2.3.4.{number}"
+        head = encodeHead(CT, uid, EXPLICIT, "MODALITY", "D360PACS")
+        location = Location(path or f"00/1.2.3/1.2.3.4/{uid}.dcm", len(head))
+        dataset = instance(SOPInstanceUID=uid, **elements)
+        self.archive.files[location.path] = head + encode(dataset)
+        return location
+
+    def run_(self, prune: bool = False, full: bool = False) -> ReindexProgress:
+        self.assertTrue(self.reindex.start(prune, full))
+        progress = self.reindex.progress()
+        self.assertFalse(progress.running)
+        return progress
+
+    def counts(self, progress: ReindexProgress) -> tuple[int, ...]:
+        self.assertEqual("", progress.error)
+        self.assertTrue(progress.counted)
+        self.assertEqual(progress.total, progress.done)
+        return (progress.added, progress.unchanged, progress.failed, progress.missing)
+
+    def test_interface(self) -> None:
+        verifyObject(IReindex, self.reindex)
+        self.assertIsNone(self.reindex.progress())
+        self.successResultOf(self.reindex.stop())
+
+    def test_rebuild(self) -> None:
+        """All of it comes back, as it was when it was received."""
+        locations = [self.put(number) for number in range(1, 8)]
+        self.assertEqual((7, 0, 0, 0), self.counts(self.run_()))
+        record, location = self.index.rows["1.2.3.4.1"]
+        self.assertEqual(locations[0], location)
+        self.assertEqual("Rossi^Anna", record.PatientName)
+        self.assertEqual("MODALITY", record.callingAETitle)
+        self.assertEqual("D360PACS", record.calledAETitle)
+        self.assertEqual(EXPLICIT, record.TransferSyntaxUID)
+        size = len(self.archive.files[location.path]) - location.dataSetOffset
+        self.assertEqual(size, record.size)
+
+    def test_again(self) -> None:
+        """What is known is read again only if asked to; both are safe."""
+        for number in range(1, 4):
+            self.put(number)
+        self.run_()
+        self.assertEqual((0, 3, 0, 0), self.counts(self.run_()))
+        self.assertEqual((0, 3, 0, 0), self.counts(self.run_(full=True)))
+        self.put(4)
+        self.assertEqual((1, 3, 0, 0), self.counts(self.run_()))
+
+    def test_badFiles(self) -> None:
+        """Are counted and named in the log; the rest goes on."""
+        self.put(1)
+        self.archive.files["00/a.dcm"] = b"nonsense"
+        self.archive.files["01/b.dcm"] = encodeHead(CT, "1", EXPLICIT, "A", "B")
+        self.assertEqual((1, 0, 2, 0), self.counts(self.run_()))
+
+    def test_missing(self) -> None:
+        """Rows without a file are forgotten only with prune."""
+        for number in range(1, 4):
+            self.put(number)
+        self.run_()
+        self.archive.files.clear()
+        progress = self.run_()
+        self.assertEqual((3, 0), (progress.missing, progress.pruned))
+        self.assertEqual(3, len(self.index.rows))
+        progress = self.run_(prune=True)
+        self.assertEqual((3, 3), (progress.missing, progress.pruned))
+        self.assertEqual({}, self.index.rows)
+
+    def test_movedFile(self) -> None:
+        """The known file is gone, and another has the instance."""
+        moved = self.put(1)
+        self.run_()
+        data = self.archive.files.pop(moved.path)
+        self.archive.files["01/moved.dcm"] = data
+        progress = self.run_()
+        self.assertEqual(1, progress.added)
+        self.assertEqual("01/moved.dcm", self.index.rows["1.2.3.4.1"][1].path)
+
+    def test_databaseAway(self) -> None:
+        """Ends it, with the reason; it can be run again."""
+        for number in range(1, 4):
+            self.put(number)
+        self.index.error = DatabaseUnavailable("the database is away")
+        progress = self.run_()
+        self.assertEqual("the database is away", progress.error)
+        self.index.error = None
+        self.assertEqual((3, 0, 0, 0), self.counts(self.run_()))
+
+    def test_concurrencyAndStop(self) -> None:
+        """A few at a time; it ends after those that are under way."""
+        for number in range(1, 8):
+            self.put(number)
+        self.index.gate = Deferred()
+        self.assertTrue(self.reindex.start(False, False))
+        self.assertFalse(self.reindex.start(False, False))
+        self.assertEqual(2, self.index.waiting)
+        self.clock.advance(3)
+        progress = self.reindex.progress()
+        self.assertEqual(
+            (True, 3.0, 7), (progress.running, progress.seconds, progress.total)
+        )
+        stopped = self.reindex.stop()
+        self.assertNoResult(stopped)
+        gate, self.index.gate = self.index.gate, None
+        gate.callback(None)
+        self.successResultOf(stopped)
+        progress = self.reindex.progress()
+        self.assertEqual((False, "stopped"), (progress.running, progress.error))
+        self.assertEqual(2, len(self.index.rows))
+        self.assertEqual((5, 2, 0, 0), self.counts(self.run_()))

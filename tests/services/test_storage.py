@@ -1,0 +1,417 @@
+"""The Storage service class (PS3.4 Annex B; conformance 5.2.3, 6)."""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+from attrs import evolve
+from pydicom import dcmread
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from d360.errors import (
+    AssociationEnded,
+    DatabaseError,
+    DatabaseUnavailable,
+    DIMSEError,
+)
+from d360.interfaces import IServiceClass
+from d360.model import (
+    Command,
+    Duplicates,
+    Location,
+    Outcome,
+    PresentationContext,
+    Registration,
+)
+from d360.services.recovery import FIRST_DELAY, Recovery
+from d360.services.storage import StorageService
+from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.operation import FakeOperation
+from tests.services.datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encode, instance
+
+ELSEWHERE = Location("00/1.2.3/1.2.3.4/elsewhere.dcm", 100)
+
+
+class Index:
+    """
+    Answers what it is told to, and keeps what it was asked.
+
+    @ivar outcome: of C{register}; the rest follows from it.
+    @ivar error: what the next C{register} fails with.
+    """
+
+    def __init__(self) -> None:
+        self.outcome = Outcome.STORED
+        self.error: Exception | None = None
+        self.conflict = False
+        self.pending: Deferred[None] | None = None
+        self.registered: list[tuple[Any, Location, Duplicates]] = []
+        self.relocated: list[Location] = []
+        self.known: set[Location] = set()
+        self.kept = ELSEWHERE
+        self.asked = 0
+
+    def register(self, record, location, duplicates) -> Deferred[Registration]:
+        if self.error is not None:
+            return fail(self.error)
+        self.registered.append((record, location, duplicates))
+        ours = self.outcome in (Outcome.STORED, Outcome.REPLACED)
+        superseded = {
+            Outcome.STORED: None,
+            Outcome.REPLACED: self.kept,
+            Outcome.DUPLICATE: location,
+            Outcome.KEPT: location,
+        }[self.outcome]
+        registration = Registration(
+            self.outcome, location if ours else self.kept, superseded, self.conflict
+        )
+        if self.pending is not None:
+            return self.pending.addCallback(lambda _: registration)
+        return succeed(registration)
+
+    def relocate(self, record, location) -> Deferred[Registration]:
+        self.relocated.append(location)
+        return succeed(Registration(Outcome.REPLACED, location, self.kept))
+
+    def isAt(self, location: Location) -> Deferred[bool]:
+        self.asked += 1
+        if self.error is not None:
+            return fail(self.error)
+        return succeed(location in self.known)
+
+
+class StorageCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.archive = MemoryArchive()
+        self.index = Index()
+        self.recovery = Recovery(self.archive, self.index, self.clock)
+        self.service = self.make(Duplicates.REPLACE)
+
+    def make(self, duplicates: Duplicates) -> StorageService:
+        return StorageService(
+            self.archive, self.index, self.recovery, self.clock, duplicates
+        )
+
+    def operation(
+        self,
+        dataset: Any = None,
+        transferSyntax: str = EXPLICIT,
+        sopClass: str = CT,
+        sopInstance: str = "1.2.3.4.5",
+    ) -> FakeOperation:
+        if dataset is None:
+            dataset = instance()
+        data = (
+            dataset if isinstance(dataset, bytes) else encode(dataset, transferSyntax)
+        )
+        return FakeOperation(
+            PresentationContext(1, CT, transferSyntax),
+            Command(
+                1, AffectedSOPClassUID=sopClass, AffectedSOPInstanceUID=sopInstance
+            ),
+            data,
+            pieceLength=100,
+        )
+
+    def store(self, operation: FakeOperation) -> FakeOperation:
+        self.successResultOf(self.service.perform(operation))
+        return operation
+
+    def refuse(self, operation: FakeOperation, status: int) -> DIMSEError:
+        """It is refused, with a comment, and nothing of it remains."""
+        failure = self.failureResultOf(self.service.perform(operation), DIMSEError)
+        self.assertEqual(f"{status:04X}", f"{failure.value.status:04X}")
+        self.assertTrue(0 < len(failure.value.comment) <= 64)
+        self.assertNotIn("Rossi", failure.value.comment)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+        self.assertEqual([], operation.responses)
+        return failure.value
+
+
+class SuccessTests(StorageCase):
+    """0000: file and index are durable."""
+
+    def test_interface(self) -> None:
+        verifyObject(IServiceClass, self.service)
+        self.assertEqual(105, len(self.service.sopClasses))
+        self.assertTrue(self.service.grantsSCPRole(CT))
+        self.assertEqual(30, len(self.service.transferSyntaxesFor(CT)))
+
+    def test_stored(self) -> None:
+        """Bytes as received, behind a File Meta of ours; the record complete."""
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        ((record, location, duplicates),) = self.index.registered
+        content = self.archive.files[location.path]
+        self.assertEqual(operation.data, content[location.dataSetOffset :])
+        meta = dcmread(BytesIO(content)).file_meta
+        self.assertEqual(EXPLICIT, meta.TransferSyntaxUID)
+        self.assertEqual("MODALITY", meta.SourceApplicationEntityTitle)
+        self.assertEqual("D360PACS", meta.ReceivingApplicationEntityTitle)
+        self.assertEqual(sha256(operation.data).digest(), record.digest)
+        self.assertEqual(len(operation.data), record.size)
+        self.assertEqual("Rossi^Anna", record.PatientName)
+        self.assertEqual("192.0.2.7", record.sourceAddress)
+        self.assertEqual(1_700_000_000, record.receivedAt.timestamp())
+        self.assertEqual("+0000", record.receivedAt.strftime("%z"))
+        self.assertIs(Duplicates.REPLACE, duplicates)
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_log(self) -> None:
+        """One line, without patients' data."""
+        ((level, text),) = self.store(self.operation()).log.events
+        self.assertEqual("info", level)
+        self.assertIn("1.2.3.4.5", text)
+        self.assertNotIn("Rossi", text)
+
+    def test_answerFollowsTheIndex(self) -> None:
+        """No 0000 before the commit; the mark stays until then."""
+        self.index.pending = Deferred()
+        operation = self.operation()
+        performed = self.service.perform(operation)
+        self.assertEqual([], operation.responses)
+        self.assertEqual(1, len(self.archive.marks))
+        self.index.pending.callback(None)
+        self.successResultOf(performed)
+        self.assertEqual([0x0000], operation.statuses())
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_everyEncoding(self) -> None:
+        """The transfer syntax of the context is what goes into File Meta."""
+        deflater = zlib.compressobj(wbits=-15)
+        deflated = deflater.compress(encode(instance())) + deflater.flush()
+        for transferSyntax, data in (
+            (IMPLICIT, None),
+            ("1.2.840.10008.1.2.2", None),
+            (DEFLATED, deflated),
+        ):
+            self.store(self.operation(data, transferSyntax))
+            record = self.index.registered[-1][0]
+            self.assertEqual(transferSyntax, record.TransferSyntaxUID)
+            self.assertEqual("P1", record.PatientID)
+
+    def test_emptyPatientID(self) -> None:
+        """Is legal (type 2)."""
+        self.store(self.operation(instance(PatientID="")))
+        self.assertEqual("", self.index.registered[0][0].PatientID)
+
+    def test_patientConflict(self) -> None:
+        """Stored, with a warning that names UIDs only."""
+        self.index.conflict = True
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        warnings = [text for level, text in operation.log.events if level == "warn"]
+        self.assertEqual(1, len(warnings))
+        self.assertIn("1.2.3", warnings[0])
+        self.assertNotIn("Rossi", warnings[0])
+
+    def test_associationEndsBeforeTheAnswer(self) -> None:
+        """The instance stays, and is settled."""
+        operation = self.operation()
+        self.index.pending = Deferred()
+        performed = self.service.perform(operation)
+        operation.lost = AssociationEnded()
+        self.index.pending.callback(None)
+        self.failureResultOf(performed, AssociationEnded)
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
+
+
+class DuplicateTests(StorageCase):
+    """The same instance again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.archive.files[ELSEWHERE.path] = b"kept"
+
+    def test_identical(self) -> None:
+        """0000, and nothing is rewritten."""
+        self.index.outcome = Outcome.DUPLICATE
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        self.assertEqual({ELSEWHERE.path: b"kept"}, self.archive.files)
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_identicalButGone(self) -> None:
+        """If the kept file is gone, ours takes its place."""
+        self.archive.files.clear()
+        self.index.outcome = Outcome.DUPLICATE
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        (location,) = self.index.relocated
+        self.assertEqual([location.path], list(self.archive.files))
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_samePlace(self) -> None:
+        """A rebuild of the index was quicker: the file is ours, and stays."""
+        self.index.outcome = Outcome.DUPLICATE
+        register = self.index.register
+
+        def alreadyThere(record, location, duplicates):
+            return register(record, location, duplicates).addCallback(
+                lambda found: evolve(found, location=location, superseded=None)
+            )
+
+        self.index.register = alreadyThere
+        self.store(self.operation())
+        self.assertEqual((2, set()), (len(self.archive.files), self.archive.marks))
+
+    def test_replaced(self) -> None:
+        """Other bytes: the newer take the place, with a warning."""
+        self.index.outcome = Outcome.REPLACED
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        self.assertEqual([self.index.registered[0][1].path], list(self.archive.files))
+        self.assertIn("warn", [level for level, _ in operation.log.events])
+
+    def test_kept(self) -> None:
+        """C{duplicates = "keep"}: ours is discarded, with a warning."""
+        self.service = self.make(Duplicates.KEEP)
+        self.index.outcome = Outcome.KEPT
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        self.assertIs(Duplicates.KEEP, self.index.registered[0][2])
+        self.assertEqual({ELSEWHERE.path: b"kept"}, self.archive.files)
+        self.assertIn("warn", [level for level, _ in operation.log.events])
+
+
+class RefusalTests(StorageCase):
+    """The failures of conformance 5.2.3.1; nothing half-stored stays behind."""
+
+    def test_classOfTheContext(self) -> None:
+        """0122: SOP class not that of the context."""
+        self.refuse(self.operation(sopClass="1.2.840.10008.5.1.4.1.1.4"), 0x0122)
+        self.refuse(self.operation(sopClass=""), 0x0122)
+
+    def test_differ(self) -> None:
+        """A900: command and data set name another class or instance."""
+        self.refuse(self.operation(sopInstance="1.2.3.4.6"), 0xA900)
+        self.refuse(self.operation(sopInstance=""), 0xA900)
+        other = instance(SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+        self.refuse(self.operation(other), 0xA900)
+        self.refuse(self.operation(instance(SOPClassUID=None)), 0xA900)
+
+    def test_identity(self) -> None:
+        """C000: a UID is missing, or is none."""
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            self.refuse(self.operation(instance(**{keyword: None})), 0xC000)
+            self.refuse(self.operation(instance(**{keyword: ""})), 0xC000)
+
+    def test_pathInsteadOfUID(self) -> None:
+        """C000, and no such path."""
+        data = encode(instance(StudyInstanceUID="1.2.3.4.5.6.7.8.9"))
+        data = data.replace(b"1.2.3.4.5.6.7.8.9\0", b"../../../etc/passwd"[:18])
+        self.refuse(self.operation(data), 0xC000)
+        self.refuse(self.operation(sopInstance="../../etc/passwd"), 0xC000)
+
+    def test_unreadable(self) -> None:
+        """C000: it cannot be parsed, is truncated, or is not there."""
+        data = encode(instance())
+        for bad in (b"", b"\xff" * 200, data[:40], data[:-1], data[:-100]):
+            self.refuse(self.operation(bad), 0xC000)
+
+    def test_earlyRefusal(self) -> None:
+        """The rest of what is refused goes nowhere."""
+        operation = self.operation(instance(StudyInstanceUID=""))
+        operation.data += b"x" * 100000
+        writers = []
+        create = self.archive.create
+        self.archive.create = lambda head: writers.append(create(head)) or writers[-1]
+        self.refuse(operation, 0xC000)
+        self.assertLess(writers[0].size, 1000)
+
+    def test_diskFull(self) -> None:
+        """A700: no space."""
+        self.archive.failure = OSError(errno.ENOSPC, "No space left on device")
+        error = self.refuse(self.operation(), 0xA700)
+        self.assertIn("No space", error.comment)
+        self.archive.failure = OSError(errno.EIO, "Input/output error")
+        self.refuse(self.operation(), 0xA700)
+
+    def test_databaseAway(self) -> None:
+        """A700: the index fails, so the file goes."""
+        for error in (DatabaseUnavailable("away"), DatabaseError("refused")):
+            self.index.error = error
+            self.refuse(self.operation(), 0xA700)
+
+    def test_mistakeOfOurs(self) -> None:
+        """Whatever is raised, the file goes."""
+        self.index.error = ZeroDivisionError()
+        self.failureResultOf(self.service.perform(self.operation()), ZeroDivisionError)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+
+    def test_peerVanishes(self) -> None:
+        """In the middle of the data set."""
+        operation = self.operation()
+        operation.lostAfter = 300
+        self.failureResultOf(self.service.perform(operation), AssociationEnded)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+        self.assertEqual([], self.index.registered)
+
+
+class UncertainTests(StorageCase):
+    """The connection to the database is lost inside a commit."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.index.error = DatabaseUnavailable("lost", uncertain=True)
+        failure = self.failureResultOf(
+            self.service.perform(self.operation()), DIMSEError
+        )
+        self.assertEqual(0xA700, failure.value.status)
+        (self.location,) = self.archive.marks
+        self.assertIn(self.location.path, self.archive.files)
+
+    def test_committed(self) -> None:
+        """The row is there: the file stays."""
+        self.index.error = None
+        self.index.known.add(self.location)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_notCommitted(self) -> None:
+        """The row is not there: the file goes."""
+        self.index.error = None
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+
+    def test_backOff(self) -> None:
+        """While the database is away it is asked less and less often."""
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(1, self.index.asked)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(1, self.index.asked)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(2, self.index.asked)
+        self.index.error = None
+        self.clock.advance(FIRST_DELAY * 4)
+        self.assertEqual({}, self.archive.files)
+
+    def test_stop(self) -> None:
+        """What is open is left, with its mark, to the next start."""
+        self.successResultOf(self.recovery.stop())
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.archive.restart()
+        self.index.error = None
+        recovery = Recovery(self.archive, self.index, self.clock)
+        self.assertEqual(1, self.successResultOf(recovery.recover()))
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+
+    def test_recover(self) -> None:
+        """At start: what the index has is settled."""
+        self.archive.restart()
+        self.index.error = None
+        self.index.known.add(self.location)
+        recovery = Recovery(self.archive, self.index, self.clock)
+        self.assertEqual(1, self.successResultOf(recovery.recover()))
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
+        self.assertEqual(0, self.successResultOf(recovery.recover()))
