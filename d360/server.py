@@ -10,6 +10,7 @@ import fcntl
 import gc
 import os
 import resource
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,10 @@ class Server(Service):
         self._reactor.callWhenRunning(self._open)
 
     def _open(self) -> None:
+        # twistd would end with the signal's status after a stop in order,
+        # which a supervisor takes for a crash.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stopped)
         self._parts.database.watch()
         self._opening = self._recoverAndServe()
         self._opening.addErrback(self._cannotOpen)
@@ -276,6 +281,14 @@ class Server(Service):
         gc.freeze()
         where = ", ".join(self._parts.ports.serve())
         _log.info("{ready} is ready: {where}", ready=self._parts.ready, where=where)
+
+    def _stopped(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._stopOnce, signal.Signals(number).name)
+
+    def _stopOnce(self, name: str) -> None:
+        if self.running:
+            _log.info("{name} received", name=name)
+            self._reactor.stop()
 
     def _cannotOpen(self, failure: Any) -> None:
         if self.running:

@@ -121,8 +121,9 @@ def _reportStartupError(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Show a person the one line that was written for them, no traceback."""
-    if issubclass(kind, StartupError):
-        sys.stderr.write(f"twistd d360: {error}\n")
+    if issubclass(kind, StartupError) and sys.__stderr__ is not None:
+        # By now sys.stderr goes to the log.
+        sys.__stderr__.write(f"twistd d360: {error}\n")
     else:
         sys.__excepthook__(kind, error, trace)
 

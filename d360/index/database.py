@@ -1,0 +1,125 @@
+"""The index in PostgreSQL: L{d360.interfaces.IIndex} over its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.errors import DatabaseError
+from d360.index import results, sql
+from d360.index.pool import ConnectionPool
+from d360.index.registrar import Registrar
+from d360.index.rows import clean, registrationRow
+from d360.interfaces import IIndex, IMatches, IStoredInstances
+from d360.model import (
+    DatabaseState,
+    Duplicates,
+    InstanceRecord,
+    Location,
+    Query,
+    Registration,
+    Totals,
+)
+
+#: Seconds for which totals are not asked for again, at least; and how many
+#: times longer than the answer took.
+TOTALS_AGE = 2.0
+_TOTALS_REST = 20
+
+#: Connections that read.
+READERS = 4
+
+
+@implementer(IIndex)
+class PostgreSQLIndex:
+    """
+    The index of an archive, in a database that L{migrate
+    <d360.index.migration.checkAndMigrate>} has prepared.
+
+    @param dsn: the database, see L{ConnectionPool}.
+    @param kind: C{"embedded"} or C{"external"}, for L{state}.
+    @param readers: connections for queries; one more is for registrations,
+        so that these never wait behind a long query.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        dsn: str | Callable[[], str],
+        kind: str = "external",
+        readers: int = READERS,
+    ) -> None:
+        self._reactor = reactor
+        self._kind = kind
+        self._reading = ConnectionPool(reactor, dsn, readers)
+        self._writing = ConnectionPool(reactor, dsn, 1)
+        self._registrar = Registrar(reactor, self._writing)
+        self._totals: Totals | None = None
+        self._totalsUntil = 0.0
+        self._version = ""
+        self._schema = 0
+
+    def close(self) -> None:
+        """Drop the connections. A plain call; the index is of no more use."""
+        self._reading.close()
+        self._writing.close()
+
+    def register(
+        self, record: InstanceRecord, location: Location, duplicates: Duplicates
+    ) -> Deferred[Registration]:
+        return self._registrar.register(
+            registrationRow(record, location, duplicates, False)
+        )
+
+    def relocate(
+        self, record: InstanceRecord, location: Location
+    ) -> Deferred[Registration]:
+        return self._registrar.register(
+            registrationRow(record, location, Duplicates.REPLACE, True)
+        )
+
+    def match(self, query: Query) -> IMatches:
+        return results.Matches(self._reading, query)
+
+    def locate(self, query: Query) -> IStoredInstances:
+        return results.StoredInstances(self._reading, query)
+
+    @asynchronous
+    async def isAt(self, location: Location) -> bool:
+        rows = await self._reading.query("is at", sql.isAt(location.path))
+        return bool(rows[0][0])
+
+    def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
+        return results.locationsBelow(self._reading, clean(folder))
+
+    @asynchronous
+    async def forget(self, location: Location) -> bool:
+        rows = await self._writing.query(
+            "forget", sql.forget(location.path), repeatable=False
+        )
+        return bool(rows[0][0])
+
+    @asynchronous
+    async def totals(self) -> Totals:
+        began = self._reactor.seconds()
+        if self._totals is None or began >= self._totalsUntil:
+            rows = await self._reading.query("totals", sql.TOTALS)
+            self._totals = Totals(*rows[0])
+            now = self._reactor.seconds()
+            self._totalsUntil = now + max(TOTALS_AGE, _TOTALS_REST * (now - began))
+        return self._totals
+
+    @asynchronous
+    async def state(self) -> DatabaseState:
+        try:
+            rows = await self._reading.query("state", sql.STATE)
+        except DatabaseError:
+            available = False
+        else:
+            available = True
+            self._version, self._schema = rows[0][0], rows[0][1]
+        return DatabaseState(available, self._kind, self._version, self._schema)

@@ -1,0 +1,125 @@
+"""Where associations come from: those that peers request, and our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from d360.interfaces import (
+    IAdmission,
+    IAssociations,
+    ISupportedSyntaxes,
+    IUpperLayerUser,
+)
+from d360.model import AssociationRequest
+from d360.ul.protocol import UpperLayerProtocol
+from d360.ul.roles import Acceptor, OpenAssociations, Requestor
+from d360.ul.settings import UpperLayerSettings
+
+
+@implementer(IAssociations)
+class UpperLayerFactory(ServerFactory):
+    """Accepts associations, and knows those that are open."""
+
+    log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        buildUser: Callable[[], IUpperLayerUser],
+        admission: IAdmission,
+        supported: ISupportedSyntaxes,
+        clock: IReactorTime,
+        settings: UpperLayerSettings | None = None,
+    ) -> None:
+        """
+        @param buildUser: makes the service user of one association, when that
+            is accepted and not before.
+        """
+        self._associations = OpenAssociations()
+        self._role = Acceptor(buildUser, admission, supported, self._associations)
+        self._clock = clock
+        self._settings = settings or UpperLayerSettings()
+
+    def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
+        """One association for each connection, unless there are too many."""
+        limit = self._settings.maxConnections
+        if limit and len(self._associations.connections) >= limit:
+            self.log.warn(
+                "connection from {peer} closed: {limit} are open",
+                peer=getattr(addr, "host", str(addr)),
+                limit=limit,
+            )
+            return None
+        protocol = UpperLayerProtocol(self._role, self._clock, self._settings)
+        protocol.factory = self
+        return protocol
+
+    @property
+    def live(self) -> int:
+        """How many associations are established now."""
+        return self._associations.live
+
+    @property
+    def accepted(self) -> int:
+        """How many were established since the start."""
+        return self._associations.accepted
+
+    def abortAll(self, why: str = "the server is shut down") -> None:
+        """
+        Abort each association, and close the connections that have none.
+        Calling it again closes what waits for a peer to close.
+        """
+        for protocol in tuple(self._associations.connections):
+            protocol.shut(why)
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Fires when no connection is open; at once if none is."""
+        return self._associations.whenEmpty()
+
+
+def requestAssociation(
+    endpoint: IStreamClientEndpoint,
+    request: AssociationRequest,
+    user: IUpperLayerUser,
+    clock: IReactorTime,
+    settings: UpperLayerSettings | None = None,
+) -> UpperLayerProtocol:
+    """
+    Request an association (PS3.8 7.1).
+
+    @param request: its maximum PDU length and implementation are set from
+        C{settings}.
+    @param user: is told that the association is established, or how it ended
+        before: L{AssociationRejected}, L{AssociationAborted} or
+        L{ConnectionClosed}.
+    @return: the association under way, which can be aborted.
+    """
+    settings = settings or UpperLayerSettings()
+    ours = evolve(
+        request,
+        maxPDULength=settings.maxPDULength,
+        implementationClassUID=settings.implementationClassUID,
+        implementationVersion=settings.implementationVersion,
+    )
+
+    def connect(protocol: IProtocol) -> Deferred[Any]:
+        connecting: Deferred[Any] = connectProtocol(endpoint, protocol)
+        return connecting
+
+    protocol = UpperLayerProtocol(Requestor(ours, user, connect), clock, settings)
+    protocol.open()
+    return protocol

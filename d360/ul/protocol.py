@@ -1,0 +1,282 @@
+"""
+One association over one connection: where bytes, the service user's requests
+and time become events of the state machine (PS3.8 chapters 7 and 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from d360.errors import AssociationAborted, ConnectionClosed, PDUError
+from d360.interfaces import IUpperLayer
+from d360.model import EstablishedAssociation, Fragment
+from d360.ul import framing, negotiation, pdus
+from d360.ul.fsm import OVER
+from d360.ul.roles import Acceptor, IConnection, Role
+from d360.ul.settings import UpperLayerSettings
+from d360.ul.silence import WatchedProducer
+from d360.ul.steps import NO_REASON, SERVICE_USER, AssociationSteps
+from d360.ul.tcp import quickAcknowledger, sendWithoutDelay
+
+
+@implementer(IUpperLayer, IConnection)
+class UpperLayerProtocol(AssociationSteps):
+    """
+    The upper layer of one association, in either role.
+
+    Events reach the state machine from the connection, from the service user
+    and from timers; the methods named after the steps of Tables 9-6 to 9-9
+    are its answers. PDUs are pulled off what was received one at a time, so
+    that none is handed out while the user has it paused. Should the
+    connection go meanwhile, data still held back is dropped, for it could no
+    longer be answered; PDUs of release and abort that stand before it are
+    heeded, so that an association that ended in order is known to have.
+
+    In the log the association goes by C{number}.
+    """
+
+    def __init__(
+        self, role: Role, clock: IReactorTime, settings: UpperLayerSettings
+    ) -> None:
+        super().__init__(role, clock, settings)
+        self._framing = framing.Framing(settings.maxPDULength)
+        self._producer: WatchedProducer | None = None
+        self._hasProducer = False
+        self._acknowledge: Callable[[], None] | None = None
+        self._busy = False
+        # The user has paused us; and what the transport was told of it.
+        self._paused = False
+        self._transportPaused = False
+        self._pulling = False
+
+    # --- the transport -------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Evt5 for an acceptor, Evt2 for a requestor."""
+        if self._closed:
+            # Given up while the connection was being opened.
+            self.transport.abortConnection()
+            return
+        address = self.transport.getPeer()
+        self._peer = getattr(address, "host", None) or str(address)
+        sendWithoutDelay(self.transport)
+        self._acknowledge = quickAcknowledger(self.transport)
+        if isinstance(self._role, Acceptor):
+            self._role.associations.connected(self)
+            self._event("Evt5")
+        else:
+            self._event("Evt2")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        if self._acknowledge is not None:
+            self._acknowledge()
+        self._watch.traffic()
+        self._framing.feed(data)
+        self._pull()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Evt17, unless we closed it ourselves."""
+        if self._paused:
+            self._pullUpToData()
+        if not self._closed:
+            self._closed = True
+            self._event("Evt17", ConnectionClosed(reason.getErrorMessage()))
+        self.stopARTIM(None)
+        self._watch.stop()
+        if self._lastResort is not None:
+            self._lastResort.cancel()
+            self._lastResort = None
+        if isinstance(self._role, Acceptor):
+            self._role.associations.disconnected(self)
+
+    # --- PDUs ----------------------------------------------------------------
+
+    def _pull(self) -> None:
+        """Take what was received, PDU by PDU, for as long as it is wanted."""
+        if self._pulling or self.machine.isActing:
+            # Whoever is at work further down the stack goes on with it.
+            return
+        self._pulling = True
+        try:
+            while not self._paused and not self._closed:
+                if not self._pullOne():
+                    break
+        finally:
+            self._pulling = False
+        self._tellTransport()
+
+    def _pullOne(self) -> bool:
+        try:
+            piece = self._framing.next()
+            if piece is None:
+                return False
+            if type(piece) is Fragment:
+                if self._handingOn:
+                    self._handOn(piece)
+            elif type(piece) is framing.WholePDU:
+                self._takeWhole(piece)
+            else:
+                self._handingOn = False
+                if self._settings.logData:
+                    self._debug("received P-DATA-TF")
+                self.machine.receive("Evt10")
+        except PDUError as error:
+            self.machine.receive("Evt19", error)
+        except Exception:
+            self._fail("an indication")
+        return True
+
+    def _pullUpToData(self) -> None:
+        """What can be taken although the user is paused, at the very end."""
+        while not self._closed:
+            try:
+                piece = self._framing.next()
+                if type(piece) is not framing.WholePDU:
+                    return
+                self._takeWhole(piece)
+            except PDUError as error:
+                self.machine.receive("Evt19", error)
+
+    def _handOn(self, fragment: Fragment) -> None:
+        if fragment.contextID not in self._contexts:
+            raise PDUError(
+                PDUError.INVALID_PARAMETER,
+                f"presentation context {fragment.contextID} was not accepted",
+            )
+        assert self._user is not None
+        self._user.fragmentReceived(fragment)
+
+    def _takeWhole(self, pdu: framing.WholePDU) -> None:
+        self._debug("received PDU {pduType:02X}H", pduType=pdu.pduType)
+        if pdu.pduType == framing.A_ASSOCIATE_RQ:
+            request = pdus.decodeRequest(pdu.body, self._peer)
+            if self._request is None:
+                self._request = request
+            self.machine.receive("Evt6", negotiation.refusal(request) or request)
+        elif pdu.pduType == framing.A_ASSOCIATE_AC:
+            self.machine.receive("Evt3", self._establish(pdu.body))
+        elif pdu.pduType == framing.A_ASSOCIATE_RJ:
+            self.machine.receive("Evt4", pdus.decodeRejection(pdu.body))
+        elif pdu.pduType == framing.A_RELEASE_RQ:
+            self.machine.receive("Evt12")
+        elif pdu.pduType == framing.A_RELEASE_RP:
+            self.machine.receive("Evt13")
+        else:
+            self.machine.receive("Evt16", pdus.decodeAbort(pdu.body))
+
+    def _establish(self, body: bytes) -> EstablishedAssociation | None:
+        acceptance = pdus.decodeAcceptance(body)
+        if self._request is None:
+            # Nobody asked; the table knows what to do.
+            return None
+        return negotiation.establish(self._request, acceptance, requestor=True)
+
+    # --- IUpperLayer ---------------------------------------------------------
+
+    def sendPData(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """P-DATA request."""
+        self.machine.request("Evt9", buffers)
+
+    def pauseReceiving(self) -> None:
+        """Hold back what comes and what has come."""
+        if self.machine.state not in OVER:
+            self._paused = True
+            self._tellTransport()
+
+    def resumeReceiving(self) -> None:
+        """
+        Go on. What was held back is handed out before this returns, other
+        than from within an indication, which ends first.
+        """
+        if self._paused:
+            self._paused = False
+            self._watch.traffic()
+            self._pull()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Have C{producer} paused and resumed as the connection fills."""
+        if self.machine.state in OVER:
+            return
+        if streaming:
+            producer = WatchedProducer(producer, self._watch.traffic)
+            self._producer = producer
+        self._hasProducer = True
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more."""
+        if self._hasProducer:
+            self._hasProducer = False
+            self._producer = None
+            self.transport.unregisterProducer()
+
+    def release(self) -> None:
+        """A-RELEASE request."""
+        self._event("Evt11", fromUser=True)
+
+    def confirmRelease(self) -> None:
+        """A-RELEASE response."""
+        self._event("Evt14", fromUser=True)
+
+    def abort(self, why: str) -> None:
+        """A-ABORT request."""
+        ending = AssociationAborted(SERVICE_USER, NO_REASON, why)
+        self._event("Evt15", ending, fromUser=True)
+
+    # --- beyond IUpperLayer --------------------------------------------------
+
+    def open(self) -> None:
+        """A-ASSOCIATE request, for a requestor."""
+        self._event("Evt1")
+
+    def setBusy(self, busy: bool) -> None:
+        """
+        Tell whether the association's silence is ours: an operation is under
+        way that waits for nothing from the peer. Then it is not idle, however
+        long it takes, as long as the peer reads what it is sent.
+        """
+        self._busy = busy
+        self._watch.traffic()
+
+    def shut(self, why: str) -> None:
+        """
+        End it in whatever state it is, by an A-ABORT where there is an
+        association that can be aborted and else by closing the connection.
+        """
+        if self.machine.state not in ("Sta1", "Sta2", "Sta13"):
+            self.abort(why)
+        elif self.transport is not None:
+            self.transport.abortConnection()
+
+    # --- silence and pauses ---------------------------------------------------
+
+    def _isExcused(self) -> bool:
+        if self._producer is not None and self._producer.isPaused:
+            return False
+        return self._busy or self._paused
+
+    def _asUpperLayer(self) -> IUpperLayer:
+        return self
+
+    def _letGo(self) -> None:
+        self.unregisterProducer()
+        # Read on: what comes is ignored, but its end must be noticed.
+        self._paused = False
+        self._tellTransport()
+
+    def _tellTransport(self) -> None:
+        """Have the connection read or not, as the user wants it by now."""
+        if self._pulling or self._closed or self._paused == self._transportPaused:
+            return
+        self._transportPaused = self._paused
+        if self._paused:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()

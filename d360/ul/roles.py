@@ -1,0 +1,109 @@
+"""The two roles in which an association is opened (PS3.8 7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Union
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from zope.interface import Interface, implementer
+
+from d360.interfaces import (
+    IAdmission,
+    IAssociations,
+    ISupportedSyntaxes,
+    IUpperLayerUser,
+)
+from d360.model import AssociationRequest
+
+
+class IConnection(Interface):
+    """What can be done to any connection, whatever its association's state."""
+
+    def shut(why: str) -> None:
+        """
+        End it at once, by an A-ABORT where there is an association and else
+        by closing the connection.
+        """
+
+
+@implementer(IAssociations)
+class OpenAssociations:
+    """
+    Which connections are open, and what has become of them.
+
+    @ivar live: associations established and not over.
+    @ivar accepted: associations established since the start.
+    @ivar admitting: requests that wait to be admitted.
+    """
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.accepted = 0
+        self.admitting = 0
+        self.connections: set[IConnection] = set()
+        self._whenEmpty: list[Deferred[None]] = []
+
+    def connected(self, connection: IConnection) -> None:
+        """A connection was opened."""
+        self.connections.add(connection)
+
+    def disconnected(self, connection: IConnection) -> None:
+        """It is closed."""
+        self.connections.discard(connection)
+        if not self.connections:
+            waiting, self._whenEmpty = self._whenEmpty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def established(self) -> None:
+        """An association was established."""
+        self.live += 1
+        self.accepted += 1
+
+    def ended(self) -> None:
+        """One that was established is over."""
+        self.live -= 1
+
+    def whenEmpty(self) -> Deferred[None]:
+        """Fires when no connection is open; at once if none is."""
+        deferred: Deferred[None] = Deferred()
+        if self.connections:
+            self._whenEmpty.append(deferred)
+        else:
+            deferred.callback(None)
+        return deferred
+
+
+@frozen
+class Acceptor:
+    """
+    The peer requests the association.
+
+    @ivar buildUser: makes the service user of one association, once it is
+        accepted.
+    """
+
+    buildUser: Callable[[], IUpperLayerUser]
+    admission: IAdmission
+    supported: ISupportedSyntaxes
+    associations: OpenAssociations = field(factory=OpenAssociations)
+
+
+@frozen
+class Requestor:
+    """
+    We request the association.
+
+    @ivar connect: opens a connection for a protocol; what it returns is
+        cancelled when the association is given up before.
+    """
+
+    request: AssociationRequest
+    user: IUpperLayerUser
+    connect: Callable[[IProtocol], Deferred[Any]]
+
+
+Role = Union[Acceptor, Requestor]

@@ -1,0 +1,622 @@
+"""What every L{IIndex} does, whatever it keeps its rows in."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import gatherResults
+from zope.interface.interface import Method
+from zope.interface.verify import verifyObject
+
+from d360.attributes import REGISTRY, Attribute, Level, foldText
+from d360.interfaces import IIndex, IMatches, IStoredInstances
+from d360.model import (
+    AnyOf,
+    Condition,
+    Duplicates,
+    InstanceRecord,
+    Location,
+    NameMatch,
+    Nothing,
+    Outcome,
+    Query,
+    Range,
+    Registration,
+    StoredInstance,
+    Totals,
+    Wildcard,
+)
+
+REPLACE, KEEP, NEWEST = Duplicates.REPLACE, Duplicates.KEEP, Duplicates.NEWEST
+MORNING = datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+def attribute(keyword: str) -> Attribute:
+    """One of the registry."""
+    return REGISTRY.byKeyword[keyword]
+
+
+def record(
+    study: str = "1.1",
+    series: str = "1.1.1",
+    instance: str = "1.1.1.1",
+    content: str = "",
+    minute: int = 0,
+    **elements: str,
+) -> InstanceRecord:
+    """
+    An instance.
+
+    @param content: what its digest is of.
+    @param minute: after L{MORNING}, of its reception.
+    """
+    given: dict[str, Any] = {
+        "PatientID": "P1",
+        "PatientName": "Rossi^Anna",
+        "Modality": "CT",
+        **elements,
+    }
+    return InstanceRecord(
+        StudyInstanceUID=study,
+        SeriesInstanceUID=series,
+        SOPInstanceUID=instance,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.2",
+        TransferSyntaxUID=given.pop("TransferSyntaxUID", "1.2.840.10008.1.2.1"),
+        digest=hashlib.sha256((content or instance).encode()).digest(),
+        size=1000,
+        callingAETitle="CT01",
+        calledAETitle="D360PACS",
+        sourceAddress="192.0.2.1",
+        receivedAt=MORNING + timedelta(minutes=minute),
+        **given,
+    )
+
+
+def place(entered: InstanceRecord, variant: str = "") -> Location:
+    """Where an archive might keep it."""
+    return Location(
+        f"ab/{entered.StudyInstanceUID}/{entered.SOPInstanceUID}{variant}.dcm", 340
+    )
+
+
+def assertSameSignatures(test: Any, interface: Any, provider: object) -> None:
+    """C{verifyObject} does not see through a wrapped method; C{inspect} does."""
+    verifyObject(interface, provider)
+    for name, method in interface.namesAndDescriptions():
+        if isinstance(method, Method):
+            actual = inspect.signature(getattr(provider, name)).parameters
+            test.assertEqual(tuple(actual), method.getSignatureInfo()["positional"])
+
+
+async def drained(batches: Any) -> list[Any]:
+    """Everything of an L{IMatches} or an L{IStoredInstances}."""
+    found: list[Any] = []
+    while batch := await batches.nextBatch():
+        found.extend(batch)
+    return found
+
+
+class IndexContract:
+    """
+    Mix into a trial C{TestCase}; C{setUp} puts an empty index into C{index}.
+    """
+
+    index: Any
+
+    async def enter(
+        self, *records: InstanceRecord, duplicates: Duplicates = REPLACE
+    ) -> list[Registration]:
+        return [
+            await self.index.register(one, place(one), duplicates) for one in records
+        ]
+
+    async def ask(
+        self, level: Level, *conditions: Condition, returned: str
+    ) -> list[tuple[str, ...]]:
+        """The values of all matches, sorted."""
+        wanted = tuple(attribute(keyword) for keyword in returned.split())
+        query = Query(level, tuple(conditions), wanted)
+        return sorted(m.values for m in await drained(self.index.match(query)))
+
+    async def studies(self, *conditions: Condition) -> list[str]:
+        """UIDs of the studies that match."""
+        rows = await self.ask(Level.STUDY, *conditions, returned="StudyInstanceUID")
+        return [row[0] for row in rows]
+
+    async def stored(self, level: Level, *conditions: Condition) -> list[str]:
+        """SOP Instance UIDs of what L{IIndex.locate} finds, in its order."""
+        query = Query(level, tuple(conditions))
+        found = await drained(self.index.locate(query))
+        return [instance.SOPInstanceUID for instance in found]
+
+    # --- the interface -------------------------------------------------------
+
+    def test_signatures(self: Any) -> None:
+        assertSameSignatures(self, IIndex, self.index)
+        query = Query(Level.STUDY)
+        assertSameSignatures(self, IMatches, self.index.match(query))
+        assertSameSignatures(self, IStoredInstances, self.index.locate(query))
+
+    async def test_empty(self: Any) -> None:
+        self.assertEqual(await self.studies(), [])
+        self.assertEqual(await self.stored(Level.PATIENT), [])
+        self.assertEqual(await self.index.totals(), Totals(0, 0, 0, 0, 0))
+        self.assertEqual(await self.index.locationsBelow("ab"), ())
+
+    async def test_state(self: Any) -> None:
+        state = await self.index.state()
+        self.assertTrue(state.available)
+        self.assertTrue(state.version)
+        self.assertEqual(state.schema, 1)
+
+    # --- register --------------------------------------------------------------
+
+    async def test_stored(self: Any) -> None:
+        one = record()
+        [done] = await self.enter(one)
+        self.assertEqual(done, Registration(Outcome.STORED, place(one)))
+        self.assertTrue(await self.index.isAt(place(one)))
+        self.assertEqual(await self.index.totals(), Totals(1, 1, 1, 1, 1000))
+
+    async def test_sameBytesAgain(self: Any) -> None:
+        """Byte-identical: nothing is rewritten, the new file goes."""
+        one = record()
+        await self.enter(one)
+        for policy in Duplicates:
+            done = await self.index.register(one, place(one, "-2"), policy)
+            self.assertEqual(
+                done, Registration(Outcome.DUPLICATE, place(one), place(one, "-2"))
+            )
+        self.assertFalse(await self.index.isAt(place(one, "-2")))
+
+    async def test_sameBytesInTheSamePlace(self: Any) -> None:
+        """A rebuild brings the row up to date."""
+        one = record()
+        await self.enter(one)
+        location = Location(place(one).path, 350)
+        changed = evolve(one, InstanceNumber="7", PatientName="Rossi^Anna Maria")
+        done = await self.index.register(changed, location, NEWEST)
+        self.assertEqual(done, Registration(Outcome.DUPLICATE, location))
+        self.assertEqual(
+            await self.ask(Level.IMAGE, returned="InstanceNumber PatientName"),
+            [("7", "Rossi^Anna Maria")],
+        )
+        [found] = await drained(self.index.locate(Query(Level.IMAGE)))
+        self.assertEqual(found.location, location)
+
+    async def test_otherTransferSyntaxIsOtherBytes(self: Any) -> None:
+        one = record()
+        other = evolve(one, TransferSyntaxUID="1.2.840.10008.1.2")
+        await self.enter(one)
+        done = await self.index.register(other, place(one, "-2"), REPLACE)
+        self.assertEqual(done.outcome, Outcome.REPLACED)
+
+    async def test_replaced(self: Any) -> None:
+        one, two = record(), record(content="other", minute=1, InstanceNumber="2")
+        await self.enter(one)
+        done = await self.index.register(two, place(two, "-2"), REPLACE)
+        self.assertEqual(
+            done, Registration(Outcome.REPLACED, place(two, "-2"), place(one))
+        )
+        [found] = await drained(self.index.locate(Query(Level.IMAGE)))
+        self.assertEqual(
+            found,
+            StoredInstance(
+                two.SOPInstanceUID,
+                two.SOPClassUID,
+                two.TransferSyntaxUID,
+                place(two, "-2"),
+                two.size,
+                two.digest,
+            ),
+        )
+        self.assertEqual(await self.index.totals(), Totals(1, 1, 1, 1, 1000))
+
+    async def test_replacedInItsOwnFile(self: Any) -> None:
+        """Where old and new are one file, nothing is superseded."""
+        one = record()
+        await self.enter(one)
+        for number, policy in enumerate(Duplicates):
+            other = evolve(one, digest=bytes([number]) * 32)
+            [done] = await self.enter(other, duplicates=policy)
+            self.assertEqual(done, Registration(Outcome.REPLACED, place(one)))
+
+    async def test_kept(self: Any) -> None:
+        one, two = record(), record(content="other", minute=1)
+        await self.enter(one)
+        done = await self.index.register(two, place(two, "-2"), KEEP)
+        self.assertEqual(done, Registration(Outcome.KEPT, place(one), place(two, "-2")))
+        [found] = await drained(self.index.locate(Query(Level.IMAGE)))
+        self.assertEqual(found.digest, one.digest)
+
+    async def test_newest(self: Any) -> None:
+        """The one received last stays, in whatever order they come."""
+        old, new = record(content="old"), record(content="new", minute=5)
+        for first, second in ((old, new), (new, old)):
+            a = await self.index.register(first, place(first, "-a"), NEWEST)
+            b = await self.index.register(second, place(second, "-b"), NEWEST)
+            self.assertEqual(a.outcome, Outcome.STORED)
+            expected = Outcome.REPLACED if second is new else Outcome.KEPT
+            self.assertEqual(b.outcome, expected)
+            [found] = await drained(self.index.locate(Query(Level.IMAGE)))
+            self.assertEqual(found.digest, new.digest)
+            self.assertTrue(await self.index.forget(found.location))
+
+    async def test_replacedInAnotherStudy(self: Any) -> None:
+        """It moves, and what it leaves empty goes."""
+        await self.enter(record("1.1", "1.1.1", "9", PatientID="P1"))
+        moved = record("1.2", "1.2.1", "9", content="other", PatientID="P2")
+        [done] = await self.enter(moved)
+        self.assertEqual(done.outcome, Outcome.REPLACED)
+        self.assertEqual(
+            await self.ask(Level.IMAGE, returned="StudyInstanceUID PatientID"),
+            [("1.2", "P2")],
+        )
+        self.assertEqual(await self.index.totals(), Totals(1, 1, 1, 1, 1000))
+
+    async def test_relocate(self: Any) -> None:
+        """The known file is gone: the new one takes its place."""
+        one = record()
+        await self.enter(one)
+        done = await self.index.relocate(one, place(one, "-2"))
+        self.assertEqual(
+            done, Registration(Outcome.REPLACED, place(one, "-2"), place(one))
+        )
+        self.assertTrue(await self.index.isAt(place(one, "-2")))
+        self.assertFalse(await self.index.isAt(place(one)))
+        other = record("1.1", "1.1.1", "2")
+        done = await self.index.relocate(other, place(other))
+        self.assertEqual(done, Registration(Outcome.STORED, place(other)))
+
+    async def test_seriesOfTwoStudies(self: Any) -> None:
+        """Each instance is found under the UIDs that it carries."""
+        await self.enter(record("1.1", "7", "1"), record("1.2", "7", "2"))
+        self.assertEqual(
+            await self.ask(Level.IMAGE, returned="StudyInstanceUID SOPInstanceUID"),
+            [("1.1", "1"), ("1.2", "2")],
+        )
+        self.assertEqual(
+            await self.stored(
+                Level.SERIES,
+                AnyOf(attribute("StudyInstanceUID"), ("1.2",)),
+                AnyOf(attribute("SeriesInstanceUID"), ("7",)),
+            ),
+            ["2"],
+        )
+
+    async def test_atTheSameTime(self: Any) -> None:
+        """64 on one new study make one study, with the right counts."""
+        records = [record("5", f"5.{n % 4}", f"5.{n % 4}.{n}") for n in range(64)]
+        done = await gatherResults(
+            [self.index.register(one, place(one), REPLACE) for one in records]
+        )
+        self.assertEqual([r.location for r in done], [place(r) for r in records])
+        self.assertEqual({r.outcome for r in done}, {Outcome.STORED})
+        self.assertEqual(
+            await self.ask(
+                Level.STUDY,
+                returned="NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances",
+            ),
+            [("4", "64")],
+        )
+
+    async def test_oneInstanceManyTimesAtTheSameTime(self: Any) -> None:
+        one = record()
+        done = await gatherResults(
+            [self.index.register(one, place(one, str(n)), REPLACE) for n in range(8)]
+        )
+        outcomes = [registration.outcome for registration in done]
+        self.assertEqual(outcomes, [Outcome.STORED] + [Outcome.DUPLICATE] * 7)
+
+    async def test_brokenText(self: Any) -> None:
+        """NUL, lone surrogates and endless values enter, and harm no other."""
+        one = record(
+            PatientID="A\0B",
+            PatientName="Ros\udcffsi^" + "x" * 100_000,
+            AccessionNumber="漢" * 100_000,
+            InstanceNumber="no number",
+        )
+        done = await gatherResults(
+            self.index.register(r, place(r), REPLACE)
+            for r in (record(instance="2"), one, record(instance="3"))
+        )
+        self.assertEqual([r.outcome for r in done], [Outcome.STORED] * 3)
+
+    # --- whose attributes ------------------------------------------------------
+
+    async def test_patientConflict(self: Any) -> None:
+        """A study stays with the patient that it was first seen with."""
+        first = record("1", "1.1", "a", PatientID="P1", PatientName="Rossi")
+        second = record("1", "1.1", "b", minute=1, PatientID="P2", PatientName="Verdi")
+        done = await self.enter(first, second)
+        self.assertEqual([r.patientConflict for r in done], [False, True])
+        self.assertEqual(
+            await self.ask(
+                Level.STUDY,
+                returned="PatientID PatientName NumberOfStudyRelatedInstances",
+            ),
+            [("P1", "Rossi", "2")],
+        )
+        self.assertEqual(await self.ask(Level.PATIENT, returned="PatientID"), [("P1",)])
+
+    async def test_anyOrder(self: Any) -> None:
+        """A rebuild in another order comes to the same rows."""
+        records = [
+            record("1", "1.1", "a", minute=1, PatientName="Bianchi^Anna"),
+            record("1", "1.1", "b", minute=2, PatientName="Neri", Modality="SR"),
+            record("2", "2.1", "c", minute=3, PatientName="Rossi^Anna"),
+            record("2", "2.2", "d", minute=4, PatientID="P2", PatientName="Verdi"),
+        ]
+        answers = []
+        for order in (records, records[::-1], records[1:] + records[:1]):
+            await self.enter(*order)
+            answers.append(
+                [
+                    await self.ask(Level.PATIENT, returned="PatientID PatientName"),
+                    await self.ask(
+                        Level.SERIES, returned="SeriesInstanceUID PatientName Modality"
+                    ),
+                ]
+            )
+            for one in records:
+                await self.index.forget(place(one))
+        expected = [
+            [("P1", "Rossi^Anna")],
+            [
+                ("1.1", "Bianchi^Anna", "CT"),
+                ("2.1", "Rossi^Anna", "CT"),
+                ("2.2", "Rossi^Anna", "CT"),
+            ],
+        ]
+        self.assertEqual(answers, [expected] * 3)
+
+    async def test_correctedAndSentAgain(self: Any) -> None:
+        """When the describing instance is replaced, the new one describes."""
+        await self.enter(
+            record("1", "1.1", "a", PatientID="P1"),
+            record("1", "1.1", "b", minute=1, PatientID="P1"),
+        )
+        done = await self.enter(
+            record("1", "1.1", "a", content="A", minute=2, PatientID="P2"),
+            record("1", "1.1", "b", content="B", minute=3, PatientID="P2"),
+        )
+        self.assertEqual([r.outcome for r in done], [Outcome.REPLACED] * 2)
+        self.assertEqual(await self.ask(Level.PATIENT, returned="PatientID"), [("P2",)])
+
+    async def test_noPatientID(self: Any) -> None:
+        """Without a Patient ID, name, birth date and sex tell patients apart."""
+        await self.enter(
+            record("1", "1.1", "a", PatientID="", PatientName="Müller^Jörg"),
+            record("2", "2.1", "b", PatientID="", PatientName="MULLER^JORG^"),
+            record("3", "3.1", "c", PatientID="", PatientName="Rossi"),
+        )
+        self.assertEqual((await self.index.totals()).patients, 2)
+
+    async def test_issuersApart(self: Any) -> None:
+        await self.enter(
+            record("1", "1.1", "a", IssuerOfPatientID="A"),
+            record("2", "2.1", "b", IssuerOfPatientID="B"),
+        )
+        self.assertEqual((await self.index.totals()).patients, 2)
+
+    # --- match -----------------------------------------------------------------
+
+    async def enterSome(self) -> None:
+        await self.enter(
+            record(
+                "1",
+                "1.1",
+                "1.1.1",
+                PatientName="Müller^Jörg",
+                PatientID="M_1",
+                PatientBirthDate="19600229",
+                StudyDate="20260110",
+                StudyTime="101500",
+                AccessionNumber="A%1",
+                InstanceNumber="2",
+                SeriesNumber="3",
+            ),
+            record(
+                "1", "1.2", "1.2.1", PatientName="Müller^Jörg", PatientID="M_1",
+                Modality="MR", SeriesNumber="4",
+            ),
+            record(
+                "2", "2.1", "2.1.1", PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
+                PatientID="MX1", StudyDate="2026.02.20", StudyTime="10", Modality="MR",
+                AccessionNumber="AB1",
+            ),
+            record("3", "3.1", "3.1.1", PatientID="P3", StudyDate="nonsense"),
+        )  # fmt: skip
+
+    async def test_names(self: Any) -> None:
+        """Case and accents do not matter; each component group is searched."""
+        await self.enterSome()
+        name = attribute("PatientName")
+
+        async def search(pattern: str, group: int | None = None) -> list[str]:
+            found: list[str] = await self.studies(
+                NameMatch(name, (foldText(pattern),), group)
+            )
+            return found
+
+        self.assertEqual(await search("MULLER*"), ["1"])
+        self.assertEqual(await search("müller^jörg"), ["1"])
+        self.assertEqual(await search("mull"), [])
+        self.assertEqual(await search("*jorg"), ["1"])
+        self.assertEqual(await search("m?ller^*"), ["1"])
+        self.assertEqual(await search("山田*"), ["2"])
+        self.assertEqual(await search("*太郎"), ["2"])
+        self.assertEqual(await search("山田*", 1), ["2"])
+        self.assertEqual(await search("山田*", 0), [])
+        self.assertEqual(await search("y*太郎"), [])
+        self.assertEqual(await search("", 1), ["1", "3"])
+        self.assertEqual(await search("*"), ["1", "2", "3"])
+        either = NameMatch(name, ("muller*", "rossi^anna"), None)
+        self.assertEqual(await self.studies(either), ["1", "3"])
+
+    async def test_wildcardsAreTheOnlyMetacharacters(self: Any) -> None:
+        """LIKE's own mean themselves."""
+        await self.enterSome()
+        patientID, accession = attribute("PatientID"), attribute("AccessionNumber")
+        self.assertEqual(await self.studies(Wildcard(patientID, "M_?")), ["1"])
+        self.assertEqual(await self.studies(Wildcard(patientID, "M?1")), ["1", "2"])
+        self.assertEqual(await self.studies(Wildcard(accession, "A%*")), ["1"])
+        self.assertEqual(await self.studies(Wildcard(accession, "\\*")), [])
+        self.assertEqual(await self.studies(Wildcard(patientID, "m*")), [])
+
+    async def test_keysAndRanges(self: Any) -> None:
+        await self.enterSome()
+        uid, date = attribute("StudyInstanceUID"), attribute("StudyDate")
+        cases: list[tuple[Condition, list[str]]] = [
+            (AnyOf(uid, ("1", "3", "4")), ["1", "3"]),
+            (AnyOf(uid, ()), []),
+            (Range(date, "20260110", "20260220"), ["1", "2"]),
+            (Range(date, "20260111", None), ["2"]),
+            (Range(date, None, "20260110"), ["1"]),
+            (Range(date, None, None), ["1", "2"]),
+            (AnyOf(date, ("20260220",)), ["2"]),
+            (Range(attribute("StudyTime"), "100000", "105959.9"), ["1", "2"]),
+            (Nothing(date), []),
+            (AnyOf(attribute("PatientBirthDate"), ("19600229",)), ["1"]),
+            (AnyOf(attribute("ModalitiesInStudy"), ("MR",)), ["1", "2"]),
+            (Wildcard(attribute("ModalitiesInStudy"), "C*"), ["1", "3"]),
+        ]  # fmt: skip
+        for condition, expected in cases:
+            self.assertEqual(await self.studies(condition), expected, str(condition))
+        self.assertEqual(
+            await self.studies(
+                Range(date, "20260101", None), Wildcard(attribute("PatientID"), "MX*")
+            ),
+            ["2"],
+        )
+
+    async def test_levels(self: Any) -> None:
+        """One answer an entity of the asked level, with those above it."""
+        await self.enterSome()
+        number = attribute("SeriesNumber")
+        self.assertEqual(
+            await self.ask(
+                Level.SERIES,
+                AnyOf(number, (3, 5)),
+                returned="SeriesInstanceUID StudyDate",
+            ),
+            [("1.1", "20260110")],
+        )
+        self.assertEqual(
+            await self.ask(
+                Level.PATIENT,
+                Wildcard(attribute("PatientID"), "M*"),
+                returned="PatientID NumberOfPatientRelatedStudies "
+                "NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances",
+            ),
+            [("MX1", "1", "1", "1"), ("M_1", "1", "2", "2")],
+        )
+        self.assertEqual(
+            await self.ask(
+                Level.IMAGE,
+                AnyOf(attribute("SOPInstanceUID"), ("1.1.1", "3.1.1")),
+                returned="SOPInstanceUID Modality ModalitiesInStudy "
+                "NumberOfStudyRelatedSeries NumberOfSeriesRelatedInstances",
+            ),
+            [("1.1.1", "CT", "CT\\MR", "2", "1"), ("3.1.1", "CT", "CT", "1", "1")],
+        )
+        self.assertEqual(await self.ask(Level.STUDY, returned=""), [()] * 3)
+
+    async def test_countsAfterEveryChange(self: Any) -> None:
+        await self.enterSome()
+        counts = (
+            "ModalitiesInStudy NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances"
+        )
+        one = AnyOf(attribute("StudyInstanceUID"), ("1",))
+        await self.enter(record("1", "1.1", "1.1.2", PatientID="M_1"))
+        self.assertEqual(
+            await self.ask(Level.STUDY, one, returned=counts), [("CT\\MR", "2", "3")]
+        )
+        gone = place(record("1", "1.2", "1.2.1"))
+        self.assertTrue(await self.index.forget(gone))
+        self.assertFalse(await self.index.forget(gone))
+        self.assertEqual(
+            await self.ask(Level.STUDY, one, returned=counts), [("CT", "1", "2")]
+        )
+
+    async def test_batches(self: Any) -> None:
+        """Each match comes once; after the last, and after close, none."""
+        await self.enter(
+            *(record(f"4.{n}", f"4.{n}.1", f"4.{n}.1.1") for n in range(120))
+        )
+        query = Query(Level.STUDY, (), (attribute("StudyInstanceUID"),))
+        everything = [m.values[0] for m in await drained(self.index.match(query))]
+        self.assertEqual(sorted(everything), sorted(f"4.{n}" for n in range(120)))
+        matches = self.index.match(query)
+        first = await matches.nextBatch()
+        self.assertTrue(0 < len(first) < 120)
+        matches.close()
+        matches.close()
+        self.assertEqual(await matches.nextBatch(), ())
+
+    # --- locate and places -------------------------------------------------------
+
+    async def test_locateInOrder(self: Any) -> None:
+        """By series, then Instance Number; those without one last."""
+
+        def one(series: str, uid: str, number: str) -> InstanceRecord:
+            return record("1", series, uid, InstanceNumber=number)
+
+        await self.enter(
+            one("1.1", "x", "10"), one("1.2", "a", "1"), one("1.1", "b", ""),
+            one("1.1", "y", "9"), one("1.1", "c", "-1"), one("1.1", "a2", "9"),
+        )  # fmt: skip
+        uid = attribute("StudyInstanceUID")
+        self.assertEqual(
+            await self.stored(Level.STUDY, AnyOf(uid, ("1",))),
+            ["c", "a2", "y", "x", "b", "a"],
+        )
+        self.assertEqual(
+            await self.stored(
+                Level.IMAGE, AnyOf(attribute("SOPInstanceUID"), ("x", "a", "z"))
+            ),
+            ["x", "a"],
+        )
+
+    async def test_locateByPatient(self: Any) -> None:
+        """The patient's own attributes decide, not each study's copy."""
+        await self.enter(
+            record("1", "1.1", "a", PatientName="Nubile^Anna"),
+            record("2", "2.1", "b", minute=1, PatientName="Sposata^Anna"),
+            record("3", "3.1", "c", PatientID="P3", PatientName="Sposata^Anna"),
+        )
+        name = attribute("PatientName")
+        condition = NameMatch(name, ("sposata^*",))
+        self.assertEqual(await self.stored(Level.PATIENT, condition), ["a", "b", "c"])
+        self.assertEqual(await self.stored(Level.STUDY, condition), ["b", "c"])
+
+    async def test_locationsBelow(self: Any) -> None:
+        paths = ("ab/1/x.dcm", "ab/2/x.dcm", "ab0/1/x.dcm", "a%/1/x.dcm", "a/1/x.dcm")
+        for number, path in enumerate(paths):
+            await self.index.register(
+                record(instance=str(number)), Location(path, number), REPLACE
+            )
+
+        async def below(folder: str) -> Iterable[str]:
+            found = await self.index.locationsBelow(folder)
+            return sorted(location.path for location in found)
+
+        self.assertEqual(await below("ab"), ["ab/1/x.dcm", "ab/2/x.dcm"])
+        self.assertEqual(await below("ab/1"), ["ab/1/x.dcm"])
+        self.assertEqual(await below("a%"), ["a%/1/x.dcm"])
+        self.assertEqual(await below("zz"), [])
+        self.assertIn(Location("ab/2/x.dcm", 1), await self.index.locationsBelow("ab"))
+
+    async def test_forgetEmptiesWhatIsAbove(self: Any) -> None:
+        await self.enterSome()
+        for uid, study in (("1.1.1", "1"), ("1.2.1", "1"), ("2.1.1", "2")):
+            location = place(record(study, "", uid))
+            self.assertTrue(await self.index.forget(location))
+            self.assertFalse(await self.index.isAt(location))
+        self.assertEqual(await self.ask(Level.PATIENT, returned="PatientID"), [("P3",)])
+        self.assertEqual(await self.studies(), ["3"])

@@ -1,0 +1,318 @@
+"""The embedded PostgreSQL: its start, its end, and what may go wrong between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from d360.attributes import Level
+from d360.errors import DatabaseUnavailable, StartupError
+from d360.index import account, leftover
+from d360.index.database import PostgreSQLIndex
+from d360.index.embedded import EmbeddedServer
+from d360.index.migration import checkAndMigrate
+from d360.model import Query
+from tests.contracts.index import REPLACE, drained, place, record
+from tests.contracts.postgres import execute
+
+_CHILD = """
+import os, sys
+from d360.index.embedded import EmbeddedServer
+server = EmbeddedServer(sys.argv[1])
+server.start()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def waitFor(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Poll, blocking."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class _Folder(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="d360-test-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.data = self.folder / "postgresql" / "data"
+
+    def server(self, folder: Path | None = None) -> EmbeddedServer:
+        server = EmbeddedServer(folder or self.folder)
+        self.addCleanup(server.stopNow)
+        return server
+
+
+class StartTests(_Folder):
+    def test_startStopStart(self) -> None:
+        """What was written is there again; only this account gets in."""
+        server = self.server()
+        server.start()
+        pid = server.pid or 0
+        comm = Path(f"/proc/{pid}/comm").read_text().strip()
+        self.assertEqual(comm, "postgres", "the process is PostgreSQL itself")
+        execute(server.url, "CREATE TABLE kept AS SELECT 360 AS x")
+        self.assertEqual(
+            execute(server.url, "SELECT current_setting('fsync'), x FROM kept"),
+            [("on", 360)],
+        )
+        for closed in ("socket", "data"):
+            mode = (self.folder / "postgresql" / closed).stat().st_mode
+            self.assertEqual(stat.S_IMODE(mode), 0o700)
+        server.stopNow()
+        self.assertFalse(Path(f"/proc/{pid}").exists())
+        again = self.server()
+        again.start()
+        self.assertEqual(execute(again.url, "SELECT x FROM kept"), [(360,)])
+
+    def test_logHasNoPatients(self) -> None:
+        """A statement that fails is not written to the log."""
+        server = self.server()
+        server.start()
+        for wrong in ("SELECT 'Rossi^Anna' FROM no_such", "SELECT 1/0 -- Rossi^Anna"):
+            self.assertRaises(psycopg2.Error, execute, server.url, wrong)
+        server.stopNow()
+        text = "".join(p.read_text() for p in (self.data / "log").iterdir())
+        self.assertNotIn("Rossi", text)
+
+    def test_longPath(self) -> None:
+        """A socket's path is bounded; the data's is not."""
+        folder = self.folder / ("x" * 100)
+        server = self.server(folder)
+        server.start()
+        self.assertEqual(execute(server.url, "SELECT 1"), [(1,)])
+        place = Path(server._sockets)
+        self.assertEqual(stat.S_IMODE(place.stat().st_mode), 0o700)
+        server.stopNow()
+        self.assertFalse(place.exists())
+
+    def test_halfInitialised(self) -> None:
+        """A killed initdb leaves what is made anew."""
+        unfinished = self.folder / "postgresql" / "data.unfinished"
+        for folder in (unfinished, self.data):
+            folder.mkdir(parents=True)
+            (folder / "base").write_text("half")
+        self.server().start()
+        self.assertFalse(unfinished.exists())
+
+    def test_otherVersion(self) -> None:
+        server = self.server()
+        server.start()
+        server.stopNow()
+        (self.data / "PG_VERSION").write_text("12\n")
+        error = self.assertRaises(StartupError, self.server().start)
+        self.assertIn("pg_upgrade", str(error))
+        self.assertEqual(len(str(error).splitlines()), 1)
+
+    def test_onlyOne(self) -> None:
+        """A second D360 neither shares nor ends the first one's database."""
+        server = self.server()
+        server.start()
+        error = self.assertRaises(StartupError, self.server().start)
+        self.assertIn("another D360", str(error))
+        self.assertEqual(execute(server.url, "SELECT 1"), [(1,)])
+
+    def test_brokenData(self) -> None:
+        """The server's own last words are in the message."""
+        server = self.server()
+        server.start()
+        server.stopNow()
+        (self.data / "global" / "pg_control").unlink()
+        error = self.assertRaises(StartupError, self.server().start)
+        self.assertIn("could not find the database system", str(error))
+        self.assertEqual(len(str(error).splitlines()), 1)
+
+    def test_notWritable(self) -> None:
+        (self.folder / "postgresql").write_text("a file where the folder should be")
+        error = self.assertRaises(StartupError, self.server().start)
+        self.assertIn(str(self.folder), str(error))
+
+
+class LeftoverTests(_Folder):
+    """D360 was killed."""
+
+    def startChild(self) -> tuple[subprocess.Popen[str], int]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(_CHILD), str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        self.addCleanup(self.endChild, child)
+        assert child.stdout is not None
+        return child, int(child.stdout.readline())
+
+    def endChild(self, child: subprocess.Popen[str]) -> None:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def test_endsWithD360(self) -> None:
+        """SIGKILL of D360 shuts the database down."""
+        child, _ = self.startChild()
+        child.kill()
+        self.assertTrue(waitFor(lambda: not leftover.processesOn(self.data)))
+        self.server().start()
+
+    def test_leftRunning(self) -> None:
+        """One that did not end is ended, then replaced."""
+        child, pid = self.startChild()
+        os.kill(pid, signal.SIGSTOP)  # It cannot hear that its parent ends.
+        self.addCleanup(self.resume, pid)
+        child.kill()
+        child.wait()
+        self.patch(leftover, "_STEPS", (
+            (signal.SIGINT, 0.3), (signal.SIGQUIT, 0.3), (signal.SIGKILL, 10.0),
+        ))  # fmt: skip
+        server = self.server()
+        server.start()
+        self.assertNotEqual(server.pid, pid)
+        self.assertEqual(execute(server.url, "SELECT 1"), [(1,)])
+
+    def resume(self, pid: int) -> None:
+        if pid in leftover.processesOn(self.data):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_staleLockOfAnotherProgram(self) -> None:
+        """The process ID in a stale lock file may be anybody's by now."""
+        server = self.server()
+        server.start()
+        server.stopNow()
+        (self.data / "postmaster.pid").write_text(f"{os.getpid()}\n{self.data}\n")
+        self.server().start()
+
+
+class AccountTests(_Folder):
+    """PostgreSQL refuses to run as root."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder.chmod(0o755)
+
+    def test_withoutNamespaces(self) -> None:
+        """An unprivileged account stands in, where there is no other way."""
+        if os.geteuid() != 0:
+            self.assertEqual(
+                account.accountFor(self.folder, Path("x"), "nobody"), account.Account()
+            )
+            return
+        self.patch(shutil, "which", lambda name: None)
+        server = self.server()
+        server.start()
+        self.assertEqual(execute(server.url, "SELECT 1"), [(1,)])
+        self.assertEqual(self.data.owner(), "nobody")
+        server.stopNow()
+        # Once its files are that account's, it stays with it.
+        self.patch(shutil, "which", lambda name: f"/usr/bin/{name}")
+        again = self.server()
+        again.start()
+        self.assertEqual(execute(again.url, "SELECT 1"), [(1,)])
+
+    def test_noWay(self) -> None:
+        self.patch(os, "geteuid", lambda: 0)
+        self.patch(account, "_runs", lambda *arguments: False)
+        self.patch(account.Account, "give", lambda self, folder: None)
+        for name in ("nobody", "no-such-account"):
+            error = self.assertRaises(
+                StartupError, account.accountFor, self.folder, Path("x"), name
+            )
+            self.assertIn("ordinary user", str(error))
+
+
+class WatchTests(TestCase):
+    """It dies under load, and comes back."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="d360-test-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.server = EmbeddedServer(self.folder)
+        self.server.start()
+        self.addCleanup(self.server.stopNow)
+        checkAndMigrate(self.server.url)
+        self.server.watch(reactor)
+        self.index: Any = PostgreSQLIndex(reactor, self.server.url, "embedded")
+
+    async def tearDown(self) -> None:
+        self.index.close()
+        await self.server.stop(reactor)
+
+    async def test_killedUnderLoad(self) -> None:
+        acknowledged: list[str] = []
+        results: list[Any] = []
+        pid = self.server.pid or 0
+
+        def note(result: Any, uid: str) -> None:
+            acknowledged.append(uid)
+
+        for round in range(4):
+            pending = []
+            for n in range(100):
+                uid = f"9.{round}.{n}"
+                one = record(instance=uid)
+                d = self.index.register(one, place(one), REPLACE)
+                d.addCallback(note, uid)
+                pending.append(d)
+            if round == 1:
+                os.kill(pid, signal.SIGKILL)
+            results += await DeferredList(pending, consumeErrors=True)
+        failed = [failure for success, failure in results if not success]
+        for failure in failed:
+            failure.trap(DatabaseUnavailable)
+        self.assertTrue(any(failure.value.uncertain for failure in failed))
+        self.assertNotEqual(self.server.pid, pid)
+        # The last round began after it had come back.
+        self.assertTrue(all(success for success, _ in results[-100:]))
+        found = await drained(self.index.locate(Query(Level.PATIENT)))
+        stored = {instance.SOPInstanceUID for instance in found}
+        self.assertEqual(set(acknowledged) - stored, set(), "acknowledged is kept")
+
+    async def test_idleConnectionsLost(self) -> None:
+        """A restart between two queries is not noticed by who asks."""
+        await self.index.totals()
+        os.kill(self.server.pid or 0, signal.SIGINT)
+        await deferLater(reactor, 0.05)
+        self.assertEqual(await drained(self.index.match(Query(Level.STUDY))), [])
+
+    async def test_away(self) -> None:
+        """While it is away, calls fail in seconds; afterwards all is well."""
+        for pool in (self.index._reading, self.index._writing):
+            pool._patience = 0.5
+        await self.server.stop(reactor)
+        began = time.monotonic()
+        one = record()
+        error = await self.assertFailure(
+            self.index.register(one, place(one), REPLACE), DatabaseUnavailable
+        )
+        self.assertFalse(error.uncertain)
+        self.assertFalse((await self.index.state()).available)
+        self.assertLess(time.monotonic() - began, 4)
+        self.server = EmbeddedServer(self.folder)
+        self.server.start()
+        await self.index.register(one, place(one), REPLACE)
+        self.assertTrue((await self.index.state()).available)

@@ -1,0 +1,104 @@
+"""The schema, and what a person reads when a database cannot be used."""
+
+from __future__ import annotations
+
+import threading
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from d360.errors import StartupError
+from d360.index import migration
+from d360.index.migration import checkAndMigrate
+from tests.contracts.postgres import (
+    dropDatabase,
+    execute,
+    freshDatabase,
+    sharedServer,
+)
+
+
+class MigrationTests(SynchronousTestCase):
+    def fresh(self) -> str:
+        url = freshDatabase(migrated=False)
+        self.addCleanup(dropDatabase, url)
+        return url
+
+    def test_fromNothingAndAgain(self) -> None:
+        url = self.fresh()
+        self.assertEqual([checkAndMigrate(url), checkAndMigrate(url)], [1, 1])
+        rows = execute(url, "SELECT version FROM schema_version")
+        self.assertEqual(rows, [(1,)])
+
+    def test_severalAtOnce(self) -> None:
+        """Processes that start together take turns."""
+        url = self.fresh()
+        versions: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: versions.append(checkAndMigrate(url)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(versions, [1] * 6)
+
+    def test_newerIsRefused(self) -> None:
+        url = self.fresh()
+        checkAndMigrate(url)
+        execute(url, "INSERT INTO schema_version (version) VALUES (99)")
+        error = self.assertRaises(StartupError, checkAndMigrate, url)
+        self.assertIn("newer", str(error))
+
+    def test_failedMigrationLeavesNothing(self) -> None:
+        url = self.fresh()
+        broken = (*migration.migrations(), (2, "CREATE TABLE half (); nonsense"))
+        self.patch(migration, "migrations", lambda: broken)
+        self.assertRaises(StartupError, checkAndMigrate, url)
+        self.assertEqual(
+            execute(
+                url, "SELECT max(version), to_regclass('half') FROM schema_version"
+            ),
+            [(1, None)],
+        )
+
+    def test_otherEncodingIsRefused(self) -> None:
+        server = sharedServer()
+        execute(
+            server.urlOf("postgres"),
+            "CREATE DATABASE latin ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc"
+            " LOCALE 'C' TEMPLATE template0",
+        )
+        url = server.urlOf("latin")
+        self.addCleanup(dropDatabase, url)
+        self.assertIn(
+            "UTF8", str(self.assertRaises(StartupError, checkAndMigrate, url))
+        )
+
+    def test_oldServerIsRefused(self) -> None:
+        self.patch(migration, "OLDEST_SERVER", 99)
+        error = self.assertRaises(StartupError, checkAndMigrate, self.fresh())
+        self.assertIn("99", str(error))
+
+    def test_noExtension(self) -> None:
+        """Who may not make it is told what to do."""
+        url = self.fresh()
+        server = sharedServer()
+        execute(server.urlOf("postgres"), "CREATE ROLE guest LOGIN")
+        self.addCleanup(execute, server.urlOf("postgres"), "DROP ROLE guest")
+        guest = url.replace("user=d360", "user=guest")
+        error = self.assertRaises(StartupError, checkAndMigrate, guest)
+        self.assertIn("pg_trgm", str(error))
+
+    def test_messagesAreOneLineWithoutThePassword(self) -> None:
+        here = sharedServer().urlOf("no_such")
+        for url, expected in (
+            ("postgresql://u:geheim@127.0.0.1:1/d", "127.0.0.1 port 1"),
+            ("postgresql://u:geheim@nowhere.invalid/d", "nowhere.invalid"),
+            ("mysql://u:geheim@host/d", "no PostgreSQL URL"),
+            (f"{here}&password=geheim", "createdb"),
+        ):
+            text = str(self.assertRaises(StartupError, checkAndMigrate, url))
+            self.assertIn(expected, text)
+            self.assertNotIn("geheim", text)
+            self.assertNotIn("\n", text)

@@ -1,0 +1,232 @@
+"""
+A D360 server as a process of its own, and the DCMTK clients that talk to it.
+Where one of them is missing, that is an error and no skip.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+HOST = "127.0.0.1"
+
+#: Nothing here takes longer, on whatever machine, unless it hangs.
+PATIENCE = 60
+
+
+def twistdCommand(*arguments: str) -> list[str]:
+    """C{twistd} of the Python that runs the tests, in the foreground."""
+    twistd = Path(sys.executable).with_name("twistd")
+    return [str(twistd), "--nodaemon", "--pidfile=", "d360", *arguments]
+
+
+def freePort() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def dcmtk(client: str) -> str:
+    """
+    The path of a program of DCMTK. pynetdicom has some of the same names,
+    beside the Python that runs the tests.
+    """
+    ours = str(Path(sys.executable).parent)
+    folders = [f for f in os.get_exec_path() if f != ours]
+    path = shutil.which(client, path=os.pathsep.join(folders))
+    if path is None:
+        raise RuntimeError(f"{client} is missing: apt-get install dcmtk")
+    return path
+
+
+@frozen
+class Answer:
+    """What a client printed, and its exit status."""
+
+    status: int
+    output: str
+
+    def values(self, tag: str) -> list[str]:
+        """The values of an element that findscu printed, in their order."""
+        pattern = rf"{re.escape(tag)} \w\w (?:\[(.*?)\s*\]|=\S+|\(no value.*?\))"
+        return [match[1] or "" for match in re.finditer(pattern, self.output)]
+
+
+@frozen
+class Responses:
+    """The responses of a C-FIND, each as tag to value."""
+
+    matches: list[dict[str, str]] = field(factory=list)
+    statuses: list[str] = field(factory=list)
+
+
+class RunningServer:
+    """
+    A server below a folder of its own.
+
+    @ivar port: of DICOM.
+    @ivar web: the URL of its web port.
+    """
+
+    aeTitle = "D360PACS"
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+        self.port = 0
+        self.web = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "output.log"
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "ab") as output:
+            begin = output.tell()
+            self.process = subprocess.Popen(
+                twistdCommand(
+                    f"--port={self.port}",
+                    "--web-port=0",
+                    f"--data-directory={self.folder / 'data'}",
+                    *self._options,
+                ),
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+            )
+        ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
+        match = self.waitFor(ready, begin)
+        self.port = int(match[1])
+        self.web = f"http://{match[2]}"
+
+    def waitFor(self, pattern: re.Pattern[str], begin: int = 0) -> re.Match[str]:
+        """Wait until it has logged something, from an offset of the log on."""
+        assert self.process is not None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            text = self.log.read_bytes()[begin:].decode(errors="replace")
+            match = pattern.search(text)
+            if match is not None:
+                return match
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no {pattern.pattern!r} in:\n{text}")
+            time.sleep(0.05)
+
+    def logged(self) -> str:
+        """What it has printed up to now."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        """Stop it and return its exit status."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+    # --- clients
+
+    def client(self, name: str, *arguments: str, **options: Any) -> Answer:
+        """Run a DCMTK client against it."""
+        command = [dcmtk(name), "-aec", self.aeTitle, HOST, str(self.port)]
+        done = subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            timeout=options.pop("timeout", PATIENCE),
+            **options,
+        )
+        output = (done.stdout + done.stderr).decode("latin-1")
+        return Answer(done.returncode, output)
+
+    def store(self, *arguments: str) -> Answer:
+        """C{storescu}."""
+        return self.client("storescu", "-v", *arguments)
+
+    def find(self, level: str, *keys: str, model: str = "-S") -> Responses:
+        """C{findscu}; keys as it takes them."""
+        arguments = ["-d", model, "-k", f"QueryRetrieveLevel={level}"]
+        for key in keys:
+            arguments += ["-k", key]
+        return readResponses(self.client("findscu", *arguments).output)
+
+    def get(self, path: str) -> Any:
+        """An HTTP GET, decoded."""
+        with urllib.request.urlopen(self.web + path, timeout=PATIENCE) as response:
+            return json.load(response)
+
+    def ctl(self, *arguments: str) -> Answer:
+        """C{d360ctl}."""
+        command = [sys.executable, "-m", "d360.admin.ctl", "--url", self.web]
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE
+        )
+        return Answer(done.returncode, done.stdout + done.stderr)
+
+    def archived(self) -> Iterable[Path]:
+        """The files of its archive."""
+        return sorted((self.folder / "data" / "archive").glob("??/**/*.dcm"))
+
+
+_ELEMENT = re.compile(
+    r"^\w: \((\w{4},\w{4})\) \w\w (?:\[(.*?)\s*\]|(\d\S*)|=(\S+)|\(no value.*)\s+#"
+)
+_STATUS = re.compile(r"DIMSE Status\s*: 0x(\w{4})")
+
+
+def readResponses(output: str) -> Responses:
+    """The responses in what C{findscu -d} printed."""
+    found = Responses()
+    inResponse = False
+    for line in output.splitlines():
+        status = _STATUS.search(line)
+        if status:
+            found.statuses.append(status[1])
+        if "Dicom-Data-Set" in line and found.statuses:
+            inResponse = True
+            found.matches.append({})
+        element = _ELEMENT.match(line)
+        if element and inResponse:
+            value = next((v for v in element.groups()[1:] if v is not None), "")
+            found.matches[-1][element[1]] = value
+        if "END" in line:
+            inResponse = False
+    return found
+
+
+_shared: list[RunningServer] = []
+
+
+def sharedServer() -> RunningServer:
+    """
+    One server for all tests that only add to it, started when it is first
+    asked for and stopped at the end.
+    """
+    if not _shared:
+        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
+        server = RunningServer(folder)
+        atexit.register(shutil.rmtree, folder, True)
+        atexit.register(server.stop)
+        server.start()
+        _shared.append(server)
+    return _shared[0]
