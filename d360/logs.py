@@ -12,24 +12,36 @@ from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
-    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEventAsClassicLogText,
 )
+from twisted.logger import Logger as TwistedLogger
 from twisted.python.logfile import LogFile
+
+
+class Logger(TwistedLogger):
+    """
+    A logger that makes no event which nobody wants: one costs more than what
+    many of them tell of.
+
+    @cvar threshold: the lowest level made.
+    """
+
+    threshold = LogLevel.info
+
+    def emit(self, level: Any, format: str | None = None, **kwargs: Any) -> None:
+        """As L{TwistedLogger.emit}."""
+        if level >= self.threshold:
+            super().emit(level, format, **kwargs)
 
 
 class ContextLogger(Logger):
     """
     A logger that says in each event what it belongs to.
 
-    @cvar threshold: events below it are not even made, for one costs more
-        than what many of them tell of.
     @ivar context: put before the text, and in the event as C{context}.
     """
-
-    threshold = LogLevel.info
 
     context: str
 
@@ -44,15 +56,14 @@ class ContextLogger(Logger):
 
     def emit(self, level: Any, format: str | None = None, **kwargs: Any) -> None:
         """As L{Logger.emit}."""
-        if level >= self.threshold:
-            super().emit(
-                level, "{context}: " + (format or ""), context=self.context, **kwargs
-            )
+        super().emit(
+            level, "{context}: " + (format or ""), context=self.context, **kwargs
+        )
 
 
 def setThreshold(word: str) -> None:
     """Make events of this level and above, by the configuration's word."""
-    ContextLogger.threshold = LogLevel.levelWithName(word)
+    Logger.threshold = LogLevel.levelWithName(word)
 
 
 def fileObserver(path: Path, word: str, maxSize: int, keep: int) -> ILogObserver:

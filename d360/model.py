@@ -109,6 +109,7 @@ class EstablishedAssociation:
     @ivar peerMaxPDULength: the largest PDU length that the peer receives; 0
         for no limit.
     @ivar contexts: the accepted ones, by context ID.
+    @ivar number: names the association in the log.
     """
 
     requestor: bool
@@ -119,6 +120,7 @@ class EstablishedAssociation:
     contexts: dict[int, PresentationContext]
     peerImplementationClassUID: str = ""
     peerImplementationVersion: str = ""
+    number: int = 0
 
 
 @frozen
@@ -186,12 +188,12 @@ class Wildcard:
     """
     Wild card matching (PS3.4 C.2.2.2.4).
 
-    @ivar pattern: C{*} any number of characters, C{?} one; all else is meant
-        literally.
+    @ivar patterns: an entity matches with one of them; C{*} is any number of
+        characters, C{?} one, all else is meant literally.
     """
 
     attribute: Attribute
-    pattern: str
+    patterns: tuple[str, ...]
 
 
 @frozen

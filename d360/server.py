@@ -189,6 +189,7 @@ class Parts:
     @ivar recover: resolves what an earlier run has left; fires with how many
         files that were.
     @ivar finish: has the associations end after their operations.
+    @ivar closeUnassociated: closes the connections that have no association.
     @ivar whenEmpty: fires when no connection is open.
     @ivar abortAll: aborts the associations that are left.
     @ivar stopWork: ends what goes on in the background.
@@ -203,6 +204,7 @@ class Parts:
     prepareArchive: Callable[[], None]
     recover: Callable[[], Deferred[int]]
     finish: Callable[[str], None]
+    closeUnassociated: Callable[[str], None]
     whenEmpty: Callable[[], Deferred[None]]
     abortAll: Callable[[str], None]
     stopWork: Callable[[], Deferred[None]]
@@ -307,16 +309,7 @@ class Server(Service):
         if self._opening is not None:
             self._opening.cancel()
         await parts.ports.close()
-        parts.finish("the server stops")
-        empty = parts.whenEmpty()
-        try:
-            await empty.addTimeout(parts.shutdownTimeout, self._reactor)
-        except TimeoutError:
-            _log.warn(
-                "operations have not ended within {seconds} s; they are aborted",
-                seconds=parts.shutdownTimeout,
-            )
-            parts.abortAll("the server stops")
+        await self._endConnections("the server stops")
         await parts.stopWork()
         await parts.database.close()
         parts.threads.stop()
@@ -324,6 +317,27 @@ class Server(Service):
         _log.info("D360 has stopped")
         if self._observer is not None:
             globalLogPublisher.removeObserver(self._observer)
+
+    @asynchronous
+    async def _endConnections(self, why: str) -> None:
+        """Those without an operation at once, the others when they have ended."""
+        parts = self._parts
+        deadline = self._reactor.seconds() + parts.shutdownTimeout
+        parts.closeUnassociated(why)
+        parts.finish(why)
+        while self._reactor.seconds() < deadline:
+            try:
+                await parts.whenEmpty().addTimeout(1.0, self._reactor)
+                return
+            except TimeoutError:
+                # A peer had its time to close a connection that is aborted.
+                parts.closeUnassociated(why)
+        _log.warn(
+            "operations have not ended within {seconds} s; they are aborted",
+            seconds=parts.shutdownTimeout,
+        )
+        parts.abortAll(why)
+        parts.closeUnassociated(why)
 
 
 def _raiseOpenFiles() -> None:

@@ -241,6 +241,7 @@ def makeService(options: Options) -> Server:
         prepareArchive=archive.prepare,
         recover=recovery.recover,
         finish=associations.finish,
+        closeUnassociated=factory.closeUnassociated,
         whenEmpty=factory.whenEmpty,
         abortAll=factory.abortAll,
         stopWork=stopWork,

@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from d360.archive.incoming import FOLDER_MODE, Folders, IncomingFile
@@ -38,6 +37,7 @@ from d360.archive.layout import (
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
 from d360.interfaces import IArchive, IBlobWriter
+from d360.logs import Logger
 from d360.model import Blob, DiskSpace, Location
 
 T = TypeVar("T")

@@ -106,7 +106,10 @@ class Association:
             if established.requestor
             else established.callingAETitle
         )
-        self.log = ContextLogger("d360.association", f"{peer}@{established.peer}")
+        self.log = ContextLogger(
+            "d360.association",
+            f"association {established.number} with {peer}@{established.peer}",
+        )
         upperLayer.registerProducer(self, True)
 
     def fragmentReceived(self, fragment: Fragment) -> None:

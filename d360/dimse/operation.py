@@ -107,7 +107,7 @@ class Operation:
         self.name = commands.NAMES.get(request.CommandField, "request")
         self.log = ContextLogger(
             "d360.operation",
-            f"{association.log.context} {self.name} {request.MessageID}",
+            f"{association.log.context}, {self.name} {request.MessageID}",
         )
         self.cancelled = False
         self.ended = False

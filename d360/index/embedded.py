@@ -25,11 +25,11 @@ from urllib.parse import quote
 import psycopg2
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 
 from d360.errors import StartupError
 from d360.index.account import Account, accountFor
 from d360.index.leftover import endLeftover
+from d360.logs import Logger
 
 #: The account that stands in for root where user namespaces are forbidden.
 FALLBACK_ACCOUNT = "nobody"

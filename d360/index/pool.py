@@ -24,13 +24,13 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
 from d360.asynchronous import asynchronous
 from d360.errors import DatabaseError, DatabaseUnavailable
 from d360.index.sql import Statement
+from d360.logs import Logger
 
 #: Seconds that a caller waits for a connection while there is none at all.
 PATIENCE = 5.0
@@ -77,7 +77,9 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def doRead(self) -> None:
         try:
             super().doRead()
-        except psycopg2.Error:
+        except (psycopg2.Error, ValueError):
+            # The latter where libpq has closed the socket and psycopg2 has
+            # not noticed yet: a descriptor of -1 cannot be watched.
             self._ended(self)
 
     def connectionLost(self, reason: Failure) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from d360.asynchronous import asynchronous
 from d360.errors import DatabaseError, DatabaseUnavailable
 from d360.index import sql
 from d360.index.pool import ConnectionPool, StatementRefused
 from d360.index.rows import batch
+from d360.logs import Logger
 from d360.model import Location, Outcome, Registration
 
 #: Registrations in one batch at most.

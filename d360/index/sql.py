@@ -190,8 +190,12 @@ def _onColumn(condition: Condition, column: str, keyColumn: str) -> Statement:
     match condition:
         case AnyOf():
             return _anyOf(condition, keyColumn)
-        case Wildcard(pattern=pattern):
-            return Statement(f"{column} LIKE %s", (likePattern(clean(pattern)),))
+        case Wildcard(patterns=patterns):
+            likes = [
+                Statement(f"{column} LIKE %s", (likePattern(clean(pattern)),))
+                for pattern in patterns
+            ]
+            return _joined(" OR ", likes, "FALSE")
         case NameMatch():
             return _nameMatch(condition, keyColumn)
         case Range():

@@ -7,8 +7,8 @@ Where the standard leaves it open:
  - A date, a time or a number that cannot be read matches nothing; so do wild
    cards in a date, a time, a number or a UID, and a range whose ends are
    swapped. The answer is an empty one, not a failure.
- - Several values with backslashes are any-of for every VR; wild cards or
-   ranges among several values are refused (A900), unless it is a name.
+ - Several values with backslashes are any-of for every VR; ranges among
+   several values are refused (A900).
  - A key that cannot be matched, such as a count, a sequence, an attribute of
    a lower level, or one that the index does not know, is treated as universal
    and reported by the status FF01 (PS3.4 C.4.1.1.4).
@@ -230,11 +230,10 @@ def conditionsFor(attribute: Attribute, text: str) -> list[Condition]:
         return []
     if attribute.vr == "PN":
         return _names(attribute, values)
-    if len(values) == 1:
-        if attribute.vr in RANGE_VRS:
-            return [_period(attribute, values[0])]
-        if attribute.vr in WILDCARD_VRS and _hasWildcards(values[0]):
-            return [Wildcard(attribute, values[0])]
+    if len(values) == 1 and attribute.vr in RANGE_VRS:
+        return [_period(attribute, values[0])]
+    if attribute.vr in WILDCARD_VRS and any(map(_hasWildcards, values)):
+        return [Wildcard(attribute, tuple(values))]
     return [_anyOf(attribute, values)]
 
 
@@ -245,8 +244,6 @@ def _hasWildcards(value: str) -> bool:
 def _anyOf(attribute: Attribute, values: list[str]) -> Condition:
     """One of several values, or a single one."""
     for value in values:
-        if attribute.vr in WILDCARD_VRS and _hasWildcards(value):
-            raise _notInList(attribute, "Wild cards")
         if attribute.vr == "TM" or (attribute.vr in RANGE_VRS and "-" in value):
             raise _notInList(attribute, "Ranges and times")
     found = [matchKey(attribute.vr, value) for value in values]

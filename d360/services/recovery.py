@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError, DatabaseError
 from d360.interfaces import IArchive, IBlobWriter, IIndex
+from d360.logs import Logger
 from d360.model import Location
 
 #: Seconds before the index is asked; doubled up to the last while it does not

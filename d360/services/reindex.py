@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable
 from d360.interfaces import IArchive, IIndex, IReindex
+from d360.logs import Logger
 from d360.model import (
     Duplicates,
     InstanceRecord,

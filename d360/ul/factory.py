@@ -15,7 +15,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from d360.interfaces import (
@@ -24,6 +23,7 @@ from d360.interfaces import (
     ISupportedSyntaxes,
     IUpperLayerUser,
 )
+from d360.logs import Logger
 from d360.model import AssociationRequest
 from d360.ul.protocol import UpperLayerProtocol
 from d360.ul.roles import Acceptor, OpenAssociations, Requestor
@@ -77,6 +77,12 @@ class UpperLayerFactory(ServerFactory):
     def accepted(self) -> int:
         """How many were established since the start."""
         return self._associations.accepted
+
+    def closeUnassociated(self, why: str) -> None:
+        """Close the connections that have no association, or have none left."""
+        for protocol in tuple(self._associations.connections):
+            if not protocol.isAssociated:
+                protocol.shut(why)
 
     def abortAll(self, why: str = "the server is shut down") -> None:
         """

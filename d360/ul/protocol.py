@@ -245,12 +245,17 @@ class UpperLayerProtocol(AssociationSteps):
         self._busy = busy
         self._watch.traffic()
 
+    @property
+    def isAssociated(self) -> bool:
+        """There is an association, or one under way, that can be aborted."""
+        return self.machine.state not in ("Sta1", "Sta2", "Sta13")
+
     def shut(self, why: str) -> None:
         """
         End it in whatever state it is, by an A-ABORT where there is an
         association that can be aborted and else by closing the connection.
         """
-        if self.machine.state not in ("Sta1", "Sta2", "Sta13"):
+        if self.isAssociated:
             self.abort(why)
         elif self.transport is not None:
             self.transport.abortConnection()

@@ -8,7 +8,7 @@ from typing import Any, Union
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
 
 from d360.interfaces import (
     IAdmission,
@@ -21,6 +21,8 @@ from d360.model import AssociationRequest
 
 class IConnection(Interface):
     """What can be done to any connection, whatever its association's state."""
+
+    isAssociated: bool = Attribute("There is an association that can be aborted.")
 
     def shut(why: str) -> None:
         """

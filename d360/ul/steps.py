@@ -13,7 +13,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,6 +25,7 @@ from d360.errors import (
     PDUError,
 )
 from d360.interfaces import IUpperLayer, IUpperLayerUser
+from d360.logs import Logger
 from d360.model import (
     AssociationAcceptance,
     AssociationRequest,
@@ -391,7 +392,11 @@ class AssociationSteps(Protocol):
             implementation=established.peerImplementationVersion,
             **self._fields(),
         )
-        self._tell(self._user.associationEstablished, self._asUpperLayer(), established)
+        self._tell(
+            self._user.associationEstablished,
+            self._asUpperLayer(),
+            evolve(established, number=self.number),
+        )
 
     def over(self, argument: Any) -> None:
         """Tell the service user, once, and give up what was waited for."""

@@ -463,11 +463,11 @@ class IndexContract:
         """LIKE's own mean themselves."""
         await self.enterSome()
         patientID, accession = attribute("PatientID"), attribute("AccessionNumber")
-        self.assertEqual(await self.studies(Wildcard(patientID, "M_?")), ["1"])
-        self.assertEqual(await self.studies(Wildcard(patientID, "M?1")), ["1", "2"])
-        self.assertEqual(await self.studies(Wildcard(accession, "A%*")), ["1"])
-        self.assertEqual(await self.studies(Wildcard(accession, "\\*")), [])
-        self.assertEqual(await self.studies(Wildcard(patientID, "m*")), [])
+        self.assertEqual(await self.studies(Wildcard(patientID, ("M_?",))), ["1"])
+        self.assertEqual(await self.studies(Wildcard(patientID, ("M?1",))), ["1", "2"])
+        self.assertEqual(await self.studies(Wildcard(accession, ("A%*",))), ["1"])
+        self.assertEqual(await self.studies(Wildcard(accession, ("\\*",))), [])
+        self.assertEqual(await self.studies(Wildcard(patientID, ("m*",))), [])
 
     async def test_keysAndRanges(self: Any) -> None:
         await self.enterSome()
@@ -484,13 +484,14 @@ class IndexContract:
             (Nothing(date), []),
             (AnyOf(attribute("PatientBirthDate"), ("19600229",)), ["1"]),
             (AnyOf(attribute("ModalitiesInStudy"), ("MR",)), ["1", "2"]),
-            (Wildcard(attribute("ModalitiesInStudy"), "C*"), ["1", "3"]),
+            (Wildcard(attribute("ModalitiesInStudy"), ("C*",)), ["1", "3"]),
         ]  # fmt: skip
         for condition, expected in cases:
             self.assertEqual(await self.studies(condition), expected, str(condition))
         self.assertEqual(
             await self.studies(
-                Range(date, "20260101", None), Wildcard(attribute("PatientID"), "MX*")
+                Range(date, "20260101", None),
+                Wildcard(attribute("PatientID"), ("MX*",)),
             ),
             ["2"],
         )
@@ -510,7 +511,7 @@ class IndexContract:
         self.assertEqual(
             await self.ask(
                 Level.PATIENT,
-                Wildcard(attribute("PatientID"), "M*"),
+                Wildcard(attribute("PatientID"), ("M*",)),
                 returned="PatientID NumberOfPatientRelatedStudies "
                 "NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances",
             ),

@@ -418,8 +418,8 @@ def valueMatches(condition: Condition, value: str) -> bool:
     match condition:
         case AnyOf(keys=keys):
             return key is not None and key in keys
-        case Wildcard(pattern=pattern):
-            return wildcardMatches(pattern, value)
+        case Wildcard(patterns=patterns):
+            return any(wildcardMatches(pattern, value) for pattern in patterns)
         case NameMatch(patterns=patterns, group=group):
             return any(_nameMatches(p, str(key), group) for p in patterns)
         case Range(low=low, high=high):

@@ -151,7 +151,7 @@ class PlanTests(_Database):
             (NameMatch(attribute("PatientName"), ("abcdef*",)), "studies_patient_name"),
             (NameMatch(attribute("PatientName"), ("*abcde*",)), "studies_patient_name"),
             (AnyOf(attribute("PatientID"), ("77",)), "studies_patient_id"),
-            (Wildcard(attribute("AccessionNumber"), "123*"), "studies_accession"),
+            (Wildcard(attribute("AccessionNumber"), ("123*",)), "studies_accession"),
             (Range(attribute("StudyDate"), "20000100", "20000109"), "study_date"),
         ):
             self.assertIn(index, self.plan(Query(Level.STUDY, (condition,))))

@@ -49,7 +49,7 @@ class ConditionTests(SynchronousTestCase):
 
     def test_wildcard(self) -> None:
         self.assertEqual(
-            sql.conditionSQL(Wildcard(attribute("PatientID"), "a%_*?"), True),
+            sql.conditionSQL(Wildcard(attribute("PatientID"), ("a%_*?",)), True),
             Statement("p.patient_id LIKE %s", ("a\\%\\_%_",)),
         )
 
@@ -66,7 +66,7 @@ class ConditionTests(SynchronousTestCase):
         kinds = (
             AnyOf(NAME, (HOSTILE,)),
             AnyOf(NAME, (HOSTILE, "b")),
-            Wildcard(attribute("StudyID"), HOSTILE),
+            Wildcard(attribute("StudyID"), (HOSTILE,)),
             NameMatch(NAME, (HOSTILE, "*" + HOSTILE + "?")),
             Range(attribute("StudyDate"), HOSTILE, HOSTILE),
         )

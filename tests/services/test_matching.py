@@ -59,7 +59,7 @@ def holds(condition: Condition, value: str) -> bool:
     if isinstance(condition, AnyOf):
         return key in condition.keys
     if isinstance(condition, Wildcard):
-        return wildcard(condition.pattern, value)
+        return any(wildcard(pattern, value) for pattern in condition.patterns)
     if isinstance(condition, Range):
         return (
             key is not None
@@ -258,16 +258,14 @@ class ValueTests(SynchronousTestCase):
     def test_wildcards(self) -> None:
         """C.2.2.2.4; otherwise text is as it is written."""
         self.assertEqual(
-            [Wildcard(REGISTRY.byKeyword["StudyDescription"], "a%*_?")],
+            [Wildcard(REGISTRY.byKeyword["StudyDescription"], ("a%*_?",))],
             conditions("StudyDescription", "a%*_?"),
         )
         self.assertTrue(matches("AccessionNumber", "A?1*", "AB123"))
         self.assertFalse(matches("AccessionNumber", "ab", "AB"))
         self.assertTrue(matches("PatientID", "A\\B", "B"))
-        error = self.assertRaises(DIMSEError, conditions, "PatientID", "A*\\B")
-        self.assertEqual(
-            (0xA900, (0x00100020,)), (error.status, error.offendingElements)
-        )
+        self.assertTrue(matches("PatientID", "A*\\B", "AC"))
+        self.assertFalse(matches("PatientID", "A*\\B", "BC"))
 
     def test_dates(self) -> None:
         """C.2.2.2.5, and the old form of PS3.5 6.2."""
