@@ -61,6 +61,11 @@ class ContextLogger(Logger):
         )
 
 
+def printable(text: str) -> str:
+    """Text of a peer's, without what could pass for a line of the log."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:64])
+
+
 def setThreshold(word: str) -> None:
     """Make events of this level and above, by the configuration's word."""
     Logger.threshold = LogLevel.levelWithName(word)

@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import Any
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from d360 import __version__
 from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.archive.files import FileArchive
+from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
 from d360.config import Configuration, load
 from d360.dimse.association import Associations
@@ -43,7 +42,7 @@ from d360.ul.settings import UpperLayerSettings
 reactor: Any = _reactor
 
 #: Threads that wait for the disk. Each association waits for one at a time.
-ARCHIVE_THREADS = 16
+DISK_THREADS = 16
 
 
 class Options(TwistedOptions):
@@ -179,10 +178,9 @@ def makeService(options: Options) -> Server:
     configuration = options.configuration
     dicom, web = configuration.dicom, configuration.web
 
-    threads = ThreadPool(1, ARCHIVE_THREADS, "archive")
+    threads = DiskThreads(reactor, DISK_THREADS)
     archive = FileArchive(
-        str(configuration.dataDirectory / "archive"),
-        partial(deferToThreadPool, reactor, threads),
+        str(configuration.dataDirectory / "archive"), threads.run, reactor.callLater
     )
     database = Database(configuration)
     index = PostgreSQLIndex(

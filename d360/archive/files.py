@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from hashlib import sha256
 from itertools import count
 from typing import Any, BinaryIO, TypeVar
 from weakref import WeakValueDictionary
@@ -49,10 +50,68 @@ InThread = Callable[..., Deferred[Any]]
 #: again may come in before the producer is paused.
 GATHER = 1024 * 1024
 
+#: Calls a function after so many seconds, as C{reactor.callLater} does.
+Later = Callable[..., Any]
+
+#: Seconds for which marks that can be taken away are gathered.
+SETTLE_DELAY = 0.05
+
 #: A piece keeps the whole buffer alive that it is a view of. Short ones are
 #: copied, and no more than this many are gathered.
 _SHORT = 2048
 _MAX_PIECES = 256
+
+
+class _Settling:
+    """
+    Takes away the marks of several files in one job. Nobody waits for it, and
+    a job of its own for each would cost as much as to receive a small
+    instance.
+    """
+
+    def __init__(self, inThread: InThread, later: Later | None) -> None:
+        self._inThread = inThread
+        self._later = later
+        self._waiting: list[tuple[IncomingFile, Deferred[None]]] = []
+
+    def settle(self, file: IncomingFile) -> Deferred[None]:
+        """Fires when the mark is gone."""
+        settled: Deferred[None] = Deferred()
+        self._waiting.append((file, settled))
+        if self._later is None:
+            self._begin()
+        elif len(self._waiting) == 1:
+            self._later(SETTLE_DELAY, self._begin)
+        return settled
+
+    def _begin(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        done = self._inThread(_settleAll, [file for file, _ in waiting])
+        done.addCallbacks(
+            lambda problems: _tell(waiting, problems),
+            lambda failure: _tell(waiting, [failure] * len(waiting)),
+        )
+
+
+def _settleAll(files: list[IncomingFile]) -> list[OSError | None]:
+    problems: list[OSError | None] = []
+    for file in files:
+        try:
+            file.settle()
+            problems.append(None)
+        except OSError as error:
+            problems.append(error)
+    return problems
+
+
+def _tell(
+    waiting: list[tuple[IncomingFile, Deferred[None]]], problems: list[Any]
+) -> None:
+    for (_, settled), problem in zip(waiting, problems, strict=True):
+        if problem is None:
+            settled.callback(None)
+        else:
+            settled.errback(problem)
 
 
 @implementer(IBlobWriter)
@@ -62,11 +121,17 @@ class _Writer:
     _log = Logger("d360.archive")
 
     def __init__(
-        self, file: IncomingFile, inThread: InThread, ended: Callable[[str], None]
+        self,
+        file: IncomingFile,
+        inThread: InThread,
+        settling: _Settling,
+        ended: Callable[[str], None],
     ) -> None:
         self.size = 0
+        self._digest = sha256()
         self._file = file
         self._inThread = inThread
+        self._settling = settling
         self._ended = ended
         self._pieces: list[bytes | bytearray | memoryview] = []
         self._gathered = 0
@@ -96,6 +161,9 @@ class _Writer:
         if self._closed or self._failure is not None:
             return
         self.size += len(data)
+        # Here, where the bytes still are in the processor's cache, and not in
+        # the job, where they would have to be fetched again.
+        self._digest.update(data)
         self._gathered += len(data)
         if len(data) >= _SHORT:
             self._pieces.append(data)
@@ -161,10 +229,10 @@ class _Writer:
         try:
             if self._failure is None:
                 self._touched = True
-                blob: Blob = await self._inThread(
+                location: Location = await self._inThread(
                     self._file.commit, self._take(), folder, instance
                 )
-                return blob
+                return Blob(location, self._digest.digest(), self.size)
         except ArchiveError:
             self._ended(self._file.token)
             raise
@@ -178,7 +246,7 @@ class _Writer:
     @asynchronous
     async def settle(self) -> None:
         try:
-            await self._turn.run(self._inThread, self._file.settle)
+            await self._settling.settle(self._file)
         except OSError as error:
             raise ArchiveError(f"cannot settle a file: {error.strerror}") from error
         self._ended(self._file.token)
@@ -211,11 +279,16 @@ class FileArchive:
     @param directory: the archive's folder; L{prepare} makes it.
     @param inThread: runs a function with arguments in a thread, and returns a
         Deferred of its result; jobs must be able to run side by side.
+    @param later: if given, marks are taken away some time later, several at
+        once.
     """
 
-    def __init__(self, directory: str, inThread: InThread) -> None:
+    def __init__(
+        self, directory: str, inThread: InThread, later: Later | None = None
+    ) -> None:
         self._root = os.path.abspath(directory)
         self._inThread = inThread
+        self._settling = _Settling(inThread, later)
         self._folders = Folders(self._root)
         # Of one run of the server, so that those of earlier runs are known.
         self._runID = secrets.token_hex(4)
@@ -247,7 +320,7 @@ class FileArchive:
     def create(self, head: bytes) -> IBlobWriter:
         token = f"{self._runID}-{next(self._serial):x}"
         file = IncomingFile(self._folders, token, head)
-        writer = _Writer(file, self._inThread, self._forgetWriter)
+        writer = _Writer(file, self._inThread, self._settling, self._forgetWriter)
         self._writers[token] = writer
         return writer
 

@@ -34,14 +34,13 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import sha256
 from threading import Lock
 
 from attrs import frozen
 
 from d360.archive.layout import INCOMING, PART, markOf
 from d360.errors import ArchiveError
-from d360.model import Blob, Location
+from d360.model import Location
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -134,8 +133,6 @@ class IncomingFile:
         self._incoming = os.path.join(folders.root, INCOMING)
         self._temporary = os.path.join(self._incoming, token + PART)
         self._head = head
-        self._digest = sha256()
-        self._size = 0
         self._descriptor = -1
         self._inode = -1
         self._place: _Place | None = None
@@ -147,9 +144,6 @@ class IncomingFile:
         @raise OSError: the file can only be removed.
         """
         buffers: list[memoryview] = [memoryview(piece) for piece in pieces]
-        for buffer in buffers:
-            self._digest.update(buffer)
-            self._size += len(buffer)
         if self._descriptor < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self._temporary, flags, FILE_MODE)
@@ -169,7 +163,7 @@ class IncomingFile:
         pieces: Sequence[bytes | bytearray | memoryview],
         folder: str,
         instance: str,
-    ) -> Blob:
+    ) -> Location:
         """
         Write the last bytes and make the file durable in its place.
 
@@ -184,8 +178,7 @@ class IncomingFile:
             self.remove()
             raise ArchiveError(f"cannot keep a file: {error.strerror}") from error
         self._close()
-        location = Location(path, len(self._head))
-        return Blob(location, self._digest.digest(), self._size)
+        return Location(path, len(self._head))
 
     def _link(self, folder: str, instance: str) -> str:
         """Mark it and link it to a free name in the folder."""

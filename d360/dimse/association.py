@@ -24,7 +24,7 @@ from d360.interfaces import (
     IUpperLayer,
     IUpperLayerUser,
 )
-from d360.logs import ContextLogger
+from d360.logs import ContextLogger, printable
 from d360.model import Command, EstablishedAssociation, Fragment
 
 #: PS3.7 6.3.1: an Error Comment is of VR LO.
@@ -248,8 +248,9 @@ class Association:
     def operationEnded(self, operation: Operation) -> None:
         """Its final response is on its way."""
         operation.log.info(
-            "{sopClass} answered {status} {comment} after {milliseconds:.1f} ms",
-            sopClass=operation.context.abstractSyntax,
+            "{subject} answered {status} {comment} after {milliseconds:.1f} ms",
+            subject=printable(operation.request.AffectedSOPInstanceUID)
+            or operation.context.abstractSyntax,
             status=f"{operation.finalStatus:04X}",
             comment=operation.finalComment,
             milliseconds=(self._clock.seconds() - self._startedAt) * 1000,

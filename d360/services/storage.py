@@ -178,7 +178,6 @@ class StorageService:
 
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
-        started = self._clock.seconds()
         writer = self._archive.create(self._head(operation))
         try:
             receipt = await self._receive(operation, writer)
@@ -191,13 +190,6 @@ class StorageService:
         self._tidying.add(tidying)
         tidying.addErrback(lambda f: operation.log.failure("cannot tidy up", f))
         tidying.addCallback(lambda _: self._tidying.discard(tidying))
-        operation.log.info(
-            "Stored {instance}, {size} bytes in {milliseconds:.1f} ms, {outcome}",
-            instance=receipt.record.SOPInstanceUID,
-            size=receipt.blob.size,
-            milliseconds=(self._clock.seconds() - started) * 1000,
-            outcome=registration.outcome.value,
-        )
         await responded
 
     def _head(self, operation: IOperation) -> bytes:

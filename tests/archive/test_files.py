@@ -8,6 +8,7 @@ import stat
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.archive import files, incoming
@@ -372,3 +373,53 @@ class PowerLossTests(FilesCase):
         )
         self.assertIn(".incoming/", synced[3])
         self.assertEqual([f"{root}/{first}/{study}/{series}"], synced[4:])
+
+
+class SettlingTests(FilesCase):
+    """Marks are taken away several at once, a moment later."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        self.threads = Threads()
+        self.clock = Clock()
+        self.archive = FileArchive(self.directory, self.threads, self.clock.callLater)
+        self.archive.prepare()
+
+    def committed(self, instance: str):
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        self.successResultOf(writer.commit(STUDY, SERIES, instance))
+        return writer
+
+    def marks(self) -> list[str]:
+        return [name for name in self.names() if name.startswith(".incoming")]
+
+    def test_together(self) -> None:
+        """One job for all that came in the meantime."""
+        writers = [self.committed(f"1.2.{number}") for number in range(5)]
+        jobs = self.threads.jobs
+        settled = [writer.settle() for writer in writers]
+        self.assertNoResult(settled[0])
+        self.assertEqual(len(self.marks()), 5)
+        self.clock.advance(files.SETTLE_DELAY)
+        for done in settled:
+            self.successResultOf(done)
+        self.assertEqual(self.marks(), [])
+        self.assertEqual(self.threads.jobs, jobs + 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_oneFails(self) -> None:
+        """What cannot be taken away is its own failure, and no other's."""
+        first, second = self.committed("1.2.1"), self.committed("1.2.2")
+        unlink = os.unlink
+
+        def refuse(path: str) -> None:
+            if "1.2.1.dcm" in path:
+                raise PermissionError(errno.EACCES, "no")
+            unlink(path)
+
+        with patch.object(incoming.os, "unlink", refuse):
+            settled = [first.settle(), second.settle()]
+            self.clock.advance(files.SETTLE_DELAY)
+        self.failureResultOf(settled[0], ArchiveError)
+        self.successResultOf(settled[1])

@@ -9,6 +9,7 @@ from attrs import evolve
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -268,6 +269,25 @@ class ResponseTests(AssociationTestCase):
         (operation,) = self.service.operations
         self.successResultOf(operation.respond(0))
         self.failureResultOf(operation.respond(0), RuntimeError)
+
+
+class LogTests(AssociationTestCase):
+    """One line an operation."""
+
+    def test_line(self) -> None:
+        """It names the instance, whatever a peer puts there, on one line."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.service.body = lambda operation: operation.respond(0x0000)
+        hostile = "1.2.3\n2026-01-01 forged line " + "9" * 100
+        self.receive(3, evolve(STORE, AffectedSOPInstanceUID=hostile))
+        self.receiveData(3, b"data")
+        (text,) = [formatEvent(event) for event in events]
+        self.assertIn("C-STORE 2: 1.2.3?2026-01-01 forged line 999", text)
+        self.assertIn("answered 0000", text)
+        self.assertNotIn("\n", text)
+        self.assertLess(len(text), 200)
 
 
 class DatasetTests(AssociationTestCase):
