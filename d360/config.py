@@ -23,8 +23,8 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
 
-def _option(default: Any, read: Reader) -> Any:
-    return field(default=default, metadata={"read": read})
+def _option(default: Any, read: Reader, secret: bool = False) -> Any:
+    return field(default=default, metadata={"read": read, "secret": secret})
 
 
 def _section(kind: type) -> Any:
@@ -121,14 +121,14 @@ class Web:
 
     address: str = _option("127.0.0.1", _address)
     port: int = _option(8360, _number(0, 65535))
-    token: str = _option("", _text)
+    token: str = _option("", _text, secret=True)
 
 
 @frozen
 class Database:
     """The index: section C{[database]}."""
 
-    url: str = _option("", _databaseURL)
+    url: str = _option("", _databaseURL, secret=True)
     account: str = _option("nobody", _text)
     connections: int = _option(8, _number(2, 64))
 
@@ -192,8 +192,10 @@ def _read(kind: type[T], table: dict[str, Any], prefix: str) -> T:
             try:
                 values[option.name] = option.metadata["read"](value)
             except ValueError as error:
+                # Errors end up in logs; a password does not.
+                shown = "" if option.metadata["secret"] else f" = {value!r}"
                 raise ConfigurationError(
-                    f"{prefix + key} = {value!r} is not right: give {error}"
+                    f"{prefix + key}{shown} is not right: give {error}"
                 ) from None
         elif isinstance(value, dict):
             section = option.default.factory

@@ -23,7 +23,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, globalLogPublisher
-from twisted.python.threadpool import ThreadPool
 
 from d360 import __version__
 from d360.asynchronous import asynchronous
@@ -180,6 +179,16 @@ class IDatabase(Protocol):
         """Disconnect from it, and stop it if it is ours."""
 
 
+class IThreads(Protocol):
+    """Threads that the server starts and ends."""
+
+    def start(self) -> None:
+        """Begin with what was asked for."""
+
+    def stop(self) -> None:
+        """End, after all that was asked for."""
+
+
 @frozen
 class Parts:
     """
@@ -200,7 +209,7 @@ class Parts:
     makeLogObserver: Callable[[], ILogObserver]
     ports: Ports
     database: IDatabase
-    threads: ThreadPool
+    threads: IThreads
     prepareArchive: Callable[[], None]
     recover: Callable[[], Deferred[int]]
     finish: Callable[[str], None]

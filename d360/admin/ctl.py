@@ -43,16 +43,20 @@ class Server:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Refused(f"{url} is no URL; give one like http://127.0.0.1:8360")
+            raise Refused(f"{url!r} is no URL; give one like {DEFAULT_URL}")
         self._url = url
         self._kind: Callable[..., http.client.HTTPConnection] = (
             http.client.HTTPSConnection
             if parts.scheme == "https"
             else http.client.HTTPConnection
         )
-        self._where = parts.netloc
+        self._where = parts.hostname, port
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -61,7 +65,7 @@ class Server:
 
         @raise Refused: no answer, or a 4xx or 5xx one.
         """
-        connection = self._kind(self._where, timeout=30)
+        connection = self._kind(*self._where, timeout=30)
         headers = {"Content-Type": "application/json"} | self._headers
         try:
             connection.request(method, path, json.dumps(body), headers)
@@ -79,7 +83,9 @@ class Server:
         try:
             answer = json.loads(data)
         except ValueError:
-            raise Refused(f"what answers at {self._url} is no D360") from None
+            answer = None
+        if not isinstance(answer, dict):
+            raise Refused(f"what answers at {self._url} is no D360")
         if response.status >= 400:
             raise Refused(answer.get("error", f"HTTP status {response.status}"))
         return answer
@@ -157,14 +163,16 @@ def _follow(server: Server, quiet: bool) -> dict[str, Any]:
 
 def reindex(server: Server, arguments: argparse.Namespace) -> None:
     """Have the index rebuilt from the files, and show how it goes."""
-    server.call(
-        "POST", "/api/reindex", {"prune": arguments.prune, "full": arguments.full}
-    )
+    flags = {"prune": arguments.prune, "full": arguments.full}
     try:
+        server.call("POST", "/api/reindex", flags)
         progress = _follow(server, arguments.json)
     except KeyboardInterrupt:
         server.call("DELETE", "/api/reindex")
-        raise Refused("\nstopped; run it again to go on") from None
+        if sys.stderr.isatty():
+            # Below the progress, and the terminal's own ^C.
+            print(file=sys.stderr)
+        raise Refused("stopped; run it again to go on") from None
     if arguments.json:
         print(json.dumps(progress))
     if progress["error"]:

@@ -22,6 +22,9 @@ from d360.errors import D360Error, DatabaseUnavailable
 from d360.interfaces import IArchive, IAssociations, IIndex, IReindex
 from d360.logs import ContextLogger
 
+#: What a resource may serve, if it has the method; HEAD is GET without a body.
+_METHODS = ("DELETE", "GET", "POST", "PUT")
+
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
 
@@ -47,13 +50,16 @@ class JSONResource(Resource):
     def render(self, request: Request) -> int:
         """See L{Resource.render}."""
         method = request.method.decode("ascii", "replace")
-        served: Callable[[Request], Coroutine[Any, Any, Any]] | None = None
-        if method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
-            name = "get" if method == "HEAD" else method.lower()
-            served = getattr(self, name, None)
-        if served is None:
+        allowed = [name for name in _METHODS if hasattr(self, name.lower())]
+        name = "GET" if method == "HEAD" else method
+        if name not in allowed:
+            if "GET" in allowed:
+                allowed.insert(allowed.index("GET") + 1, "HEAD")
+            request.setHeader(b"allow", ", ".join(allowed).encode())
             self._answer(request, 405, {"error": f"{method} is not possible here"})
             return NOT_DONE_YET
+        served: Callable[[Request], Coroutine[Any, Any, Any]]
+        served = getattr(self, name.lower())
         gone: list[Failure] = []
         request.notifyFinish().addErrback(gone.append)
         work = Deferred.fromCoroutine(served(request))
@@ -101,7 +107,7 @@ def _jsonBody(request: Request) -> dict[str, Any]:
     assert request.content is not None
     try:
         body = json.loads(request.content.read() or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPError(400, f"not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise HTTPError(400, "send a JSON object")
@@ -225,6 +231,10 @@ class API(Resource):
     def getChild(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChild}."""
         return _Nothing(404, "no such call")
+
+    def render(self, request: Request) -> int:
+        """C{/api} itself is no call."""
+        return _Nothing(404, "no such call; see /api/status").render(request)
 
 
 class _Root(Resource):

@@ -28,7 +28,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from d360.errors import StartupError
 from d360.index.account import Account, accountFor
-from d360.index.leftover import endLeftover
+from d360.index.leftover import SOCKET, SOCKETS_PREFIX, endLeftover, removeSockets
 from d360.logs import Logger
 
 #: The account that stands in for root where user namespaces are forbidden.
@@ -65,7 +65,6 @@ _SETTINGS = {
 
 #: A socket's whole path, with the NUL behind it (sockaddr_un.sun_path).
 _LONGEST_SOCKET_PATH = 107
-_SOCKET = ".s.PGSQL.5432"
 
 #: Seconds to answer after the start; after a crash it first replays its log.
 _START_PATIENCE = 300.0
@@ -132,6 +131,7 @@ class EmbeddedServer:
         self._fallback = account
         self._account = Account()
         self._sockets = self._folder / "socket"
+        self._note = self._folder / "socket.place"
         self._temporary: Path | None = None
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -190,9 +190,10 @@ class EmbeddedServer:
                 "or set database.url"
             )
         self._account = accountFor(self._folder, program, self._fallback)
+        isNew = self._isNew()
         if endLeftover(self._data):
             self.log.warn("ended a PostgreSQL that an earlier run had left")
-        if not (self._data / "PG_VERSION").exists():
+        if isNew:
             self._initialise()
         self._checkVersion()
         self._placeSockets()
@@ -213,15 +214,32 @@ class EmbeddedServer:
                 "stop it, or give this one another data_directory"
             ) from None
 
+    def _isNew(self) -> bool:
+        """
+        Whether the data directory is yet to be made.
+
+        @raise StartupError: there are files in it, and yet it is none. It is
+            never one of ours that was not finished, see L{_initialise}: it may
+            be all that is left of a database, and is not touched.
+        """
+        if (self._data / "PG_VERSION").exists():
+            return False
+        if self._data.exists() and any(self._data.iterdir()):
+            raise StartupError(
+                f"{self._data} has files in it, but no database: PG_VERSION is "
+                "missing; restore it, or move it away and rebuild the index with "
+                "d360ctl reindex"
+            )
+        return True
+
     def _initialise(self) -> None:
         """
         Make the data directory: under another name first, so that one that
         was begun and not finished is never taken for one.
         """
         unfinished = self._folder / "data.unfinished"
-        for old in (unfinished, self._data):
-            if old.exists():
-                shutil.rmtree(old)
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
         done = subprocess.run(
             [
                 *self._account.prefix,
@@ -272,14 +290,19 @@ class EmbeddedServer:
             )
 
     def _placeSockets(self) -> None:
-        """Where clients meet it: below the data, or in a shorter place."""
-        if len(os.fsencode(self._sockets / _SOCKET)) >= _LONGEST_SOCKET_PATH:
-            self._temporary = Path(tempfile.mkdtemp(prefix="d360-"))
+        """
+        Where clients meet it: below the data, or in a shorter place, which is
+        noted down for the case that nobody can remove it in the end.
+        """
+        removeSockets(self._note)
+        if len(os.fsencode(self._sockets / SOCKET)) >= _LONGEST_SOCKET_PATH:
+            self._temporary = Path(tempfile.mkdtemp(prefix=SOCKETS_PREFIX))
+            self._note.write_text(str(self._temporary), "utf-8")
             self._sockets = self._temporary
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         self._sockets.chmod(0o700)
         # As in the data directory, a stale lock's process ID may be another's.
-        for name in (_SOCKET, f"{_SOCKET}.lock"):
+        for name in (SOCKET, f"{SOCKET}.lock"):
             (self._sockets / name).unlink(missing_ok=True)
         self._account.give(self._sockets)
 
@@ -422,7 +445,7 @@ class EmbeddedServer:
             _end(self._process)
             self._process = None
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            removeSockets(self._note)
             self._temporary = None
         if self._lock is not None:
             os.close(self._lock)

@@ -1,6 +1,7 @@
 """
-A PostgreSQL that an earlier run of D360 left behind on the same data
-directory: found and ended, before a new one starts. Blocks.
+What an earlier run of D360 left behind: a PostgreSQL on the same data
+directory, found and ended before a new one starts, and the folder of its
+socket. Blocks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -79,3 +81,29 @@ def _allGone(data: Path, patience: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+#: The name that PostgreSQL gives its socket.
+SOCKET = ".s.PGSQL.5432"
+
+#: How the names of the temporary folders of sockets begin.
+SOCKETS_PREFIX = "d360-"
+
+
+def removeSockets(note: Path) -> None:
+    """
+    Remove a temporary folder of sockets, and the note that says where it is.
+    Nothing else is touched, whatever the note says.
+    """
+    try:
+        folder = Path(note.read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    note.unlink(missing_ok=True)
+    if folder.parent != Path(tempfile.gettempdir()):
+        return
+    if folder.name.startswith(SOCKETS_PREFIX):
+        with contextlib.suppress(OSError, ValueError):
+            for name in (SOCKET, f"{SOCKET}.lock"):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()

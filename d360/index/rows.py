@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 from operator import attrgetter
 
 from d360.attributes import REGISTRY, foldName, matchKey
@@ -47,6 +48,13 @@ def patientIdentity(record: InstanceRecord) -> str:
     that is empty, which is legal (PS3.3 C.7.1.1, type 2), the name without
     case and accents, birth date and sex.
     """
+    identity = _identityInFull(record)
+    if len(identity) <= LONGEST:
+        return identity
+    return f"digest\\{sha256(identity.encode('utf-8')).hexdigest()}"
+
+
+def _identityInFull(record: InstanceRecord) -> str:
     patientID = clean(record.PatientID).strip()
     if patientID:
         return f"id\\{patientID}\\{clean(record.IssuerOfPatientID).strip()}"

@@ -416,8 +416,11 @@ STATE = Statement(
 
 
 def isAt(path: str) -> Statement:
-    """Whether an instance is entered with a path, as one boolean."""
-    return Statement("SELECT EXISTS (SELECT FROM instances WHERE path = %s)", (path,))
+    """
+    Whether an instance is entered with a path, as one boolean; behind all that
+    was sent before.
+    """
+    return Statement("SELECT is_entered(%s)", (path,))
 
 
 def pathsBelow(folder: str, after: int, limit: int) -> Statement:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.dimse import status
-from d360.errors import DatabaseUnavailable, DIMSEError
+from d360.errors import DatabaseError, DatabaseUnavailable, DIMSEError
 from d360.interfaces import IIndex, IMatches, IOperation, IServiceClass
 from d360.model import Match
 from d360.services import transfersyntaxes
@@ -83,11 +83,11 @@ class FindService:
         matches = self._index.match(question.query)
         try:
             final = await self._answer(operation, question, matches)
-        except DatabaseUnavailable as error:
+        except DatabaseError as error:
             operation.log.error("Cannot query: {why}", why=str(error))
-            raise DIMSEError(
-                status.OUT_OF_RESOURCES, "Database is not available"
-            ) from error
+            away = isinstance(error, DatabaseUnavailable)
+            comment = "Database is not available" if away else "Query is refused"
+            raise DIMSEError(status.OUT_OF_RESOURCES, comment) from error
         finally:
             matches.close()
         await operation.respond(final)
@@ -107,9 +107,10 @@ class FindService:
         if not question.isFullySupported:
             pending = status.PENDING_WARNING
         cancelled = operation.whenCancelled()
+        batches = _UntilCancelled(matches, cancelled)
         try:
             while True:
-                batch = await _unlessCancelled(matches.nextBatch(), cancelled)
+                batch = await batches.next()
                 if operation.cancelled:
                     return status.CANCEL
                 if not batch:
@@ -120,28 +121,37 @@ class FindService:
                     await operation.respond(pending, encoder.encode(match.values))
         finally:
             if not cancelled.called:
-                cancelled.addErrback(lambda _: None)
                 cancelled.cancel()
 
 
-def _unlessCancelled(
-    batch: Deferred[tuple[Match, ...]], cancelled: Deferred[None]
-) -> Deferred[tuple[Match, ...]]:
+class _UntilCancelled:
     """
-    The next batch, or an empty one as soon as the operation is cancelled: a
-    slow statement does not hold the answer up.
+    The batches of some matches; an empty one as soon as the operation is
+    cancelled, so that a slow statement does not hold the answer up.
     """
-    first: Deferred[tuple[Match, ...]] = Deferred()
 
-    def arrived(result: tuple[Match, ...] | Failure) -> None:
+    def __init__(self, matches: IMatches, cancelled: Deferred[None]) -> None:
+        self._matches = matches
+        self._cancelled = cancelled
+        self._awaited: Deferred[tuple[Match, ...]] | None = None
+        cancelled.addCallbacks(self._stop, lambda _: None)
+
+    def next(self) -> Deferred[tuple[Match, ...]]:
+        """The next batch; the one before has fired."""
+        awaited = self._awaited = Deferred()
+        if self._cancelled.called:
+            self._stop(None)
+        else:
+            self._matches.nextBatch().addBoth(self._arrived)
+        return awaited
+
+    def _arrived(self, result: tuple[Match, ...] | Failure) -> None:
         # After a cancel, nobody is there for a late failure.
-        if not first.called:
-            first.callback(result)
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.callback(result)
 
-    def stop(_: None) -> None:
-        if not first.called:
-            first.callback(())
-
-    batch.addBoth(arrived)
-    cancelled.addCallback(stop)
-    return first
+    def _stop(self, _: None) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.callback(())

@@ -25,6 +25,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from d360.attributes import (
     RANGE_VRS,
@@ -63,9 +64,11 @@ ANSWERED_ALWAYS = frozenset(
     {QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY}
 )
 
-#: Nobody asks for more at once in good faith.
+#: Nobody asks for more at once in good faith. The length, in characters, is
+#: that of a key other than a list of UIDs.
 MAX_KEYS = 1024
 MAX_VALUES = 4096
+MAX_KEY_LENGTH = 16384
 
 
 class Root(enum.Enum):
@@ -116,6 +119,8 @@ def readQuestion(
     """
     @raise DIMSEError: A900 or C000, the identifier cannot be answered.
     """
+    if len(identifier) > MAX_KEYS:
+        raise DIMSEError(CANNOT_UNDERSTAND, f"More than {MAX_KEYS} keys")
     level = readLevel(identifier, root)
     conditions: list[Condition] = []
     asked: list[Key] = []
@@ -132,12 +137,12 @@ def readQuestion(
             continue
         asked.append(Key(tag, attribute.vr, attribute))
         text = readKey(identifier, tag, attribute.vr)
-        if attribute.matched:
+        if identifier.get_item(tag).VR == "SQ":
+            supported = False
+        elif attribute.matched:
             conditions += conditionsFor(attribute, text)
         elif not isUniversal(text):
             supported = False
-    if len(asked) > MAX_KEYS:
-        raise DIMSEError(CANNOT_UNDERSTAND, f"More than {MAX_KEYS} keys")
     _checkRequired(level, conditions)
     returned = tuple(key.attribute for key in asked if key.attribute is not None)
     query = Query(level, tuple(conditions), returned)
@@ -202,6 +207,8 @@ def readKey(identifier: Dataset, tag: int, vr: str) -> str:
         if vr in TEXT_VRS:
             encodings = encodingsOf(readKey(identifier, SPECIFIC_CHARACTER_SET, "CS"))
         return decodeText(value or b"", encodings, vr == "PN")
+    if isinstance(value, Sequence):
+        return ""
     if isinstance(value, (MultiValue, list, tuple)):
         return "\\".join(map(str, value))
     return "" if value is None else str(value).strip("\0 ")
@@ -220,6 +227,12 @@ def conditionsFor(attribute: Attribute, text: str) -> list[Condition]:
     """
     if isUniversal(text):
         return []
+    if len(text) > MAX_KEY_LENGTH and attribute.vr != "UI":
+        raise DIMSEError(
+            CANNOT_UNDERSTAND,
+            f"Longer than {MAX_KEY_LENGTH} characters",
+            (attribute.tag,),
+        )
     values = [value.strip() for value in text.split("\\")]
     values = [value for value in values if value]
     if len(values) > MAX_VALUES:

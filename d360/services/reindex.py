@@ -27,6 +27,7 @@ from d360.model import (
     InstanceRecord,
     Location,
     Outcome,
+    Registration,
     ReindexProgress,
 )
 from d360.services.header import HeaderError, HeaderScanner
@@ -252,15 +253,35 @@ class Reindex:
             and registration.location != ours
             and not await self._archive.exists(registration.location)
         ):
+            gone = registration.location
             registration = await self._index.relocate(reading.record, ours)
+            await self._giveBack(registration, gone)
         added = registration.location == ours and (
             registration.outcome is not Outcome.DUPLICATE
             or registration.superseded is not None
         )
+        if added and not await self._archive.exists(ours):
+            # One that was on its way when it was read, and was refused.
+            added = False
+            await self._index.forget(ours)
+            await self._giveBack(registration, ours)
         if added:
             self._count(done=1, added=1)
         else:
             self._count(done=1, unchanged=1)
+
+    @asynchronous
+    async def _giveBack(self, registration: Registration, gone: Location) -> None:
+        """
+        Have the instance of a file looked at again whose place was taken by
+        mistake: something was stored or refused while we looked.
+        """
+        superseded = registration.superseded
+        if superseded is None or superseded == gone:
+            return
+        if await self._archive.exists(superseded):
+            reading = await self._archive.readWith(superseded, readInstance)
+            await self._index.register(reading.record, superseded, Duplicates.REPLACE)
 
 
 @asynchronous

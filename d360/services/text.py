@@ -21,6 +21,9 @@ _NAME_DELIMITERS = _DELIMITERS | {0x3D, 0x5E}
 
 _ESCAPE = b"\x1b"
 
+#: What selects another set (ISO 2022): some decoders leave it in the text.
+_SELECTION = re.compile("\x1b[\x20-\x2f]*[\x30-\x7e]")
+
 #: VRs that the Specific Character Set applies to.
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
@@ -74,7 +77,7 @@ def decodeText(value: bytes, encodings: tuple[str, ...], isName: bool = False) -
     if value.isascii() and _ESCAPE not in value:
         text = value.decode("ascii")
     else:
-        text = _decodeAny(value, encodings, isName)
+        text = _SELECTION.sub("", _decodeAny(value, encodings, isName))
     return _CONTROLS.sub("", text).strip()
 
 

@@ -91,9 +91,8 @@ class Framing:
         self._chunks: deque[memoryview] = deque()
         self._chunk = memoryview(b"")
         self._at = 0
-        # Parts of a header or of a whole PDU that straddles reads.
-        self._parts: list[memoryview] = []
-        self._collected = 0
+        # The begin of a header or of a whole PDU that straddles reads.
+        self._collected = bytearray()
         # Of the PDU that is being collected whole.
         self._wholeType = 0
         self._wholeLength = 0
@@ -131,7 +130,7 @@ class Framing:
             self._broken = True
             self._chunks.clear()
             self._chunk = memoryview(b"")
-            self._parts.clear()
+            self._collected = bytearray()
             raise
 
     def _openPDU(self) -> WholePDU | DataPDU | None:
@@ -207,24 +206,20 @@ class Framing:
 
     def _collect(self, size: int) -> bytes | memoryview | None:
         """
-        The next C{size} bytes; C{None} until all are there. Parts are kept
-        apart until then, so that each byte is copied once at most.
+        The next C{size} bytes; C{None} until all are there. What comes before
+        is copied together, so that many small reads keep no buffers alive.
         """
         while True:
-            end = self._at + size - self._collected
+            end = self._at + size - len(self._collected)
             if end <= len(self._chunk):
                 part = self._chunk[self._at : end]
                 self._at = end
-                if not self._parts:
+                if not self._collected:
                     return part
-                self._parts.append(part)
-                collected = b"".join(self._parts)
-                self._parts.clear()
-                self._collected = 0
-                return collected
-            if self._at < len(self._chunk):
-                self._parts.append(self._chunk[self._at :])
-                self._collected += len(self._chunk) - self._at
+                self._collected += part
+                collected, self._collected = self._collected, bytearray()
+                return bytes(collected)
+            self._collected += self._chunk[self._at :]
             self._at = 0
             if not self._chunks:
                 self._chunk = memoryview(b"")

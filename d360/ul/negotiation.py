@@ -134,6 +134,22 @@ def establish(
         raise PDUError(
             PDUError.INVALID_PARAMETER, f"a maximum length of {peer.maxPDULength}"
         )
+    return EstablishedAssociation(
+        requestor=requestor,
+        callingAETitle=request.callingAETitle,
+        calledAETitle=request.calledAETitle,
+        peer=request.peer,
+        peerMaxPDULength=peer.maxPDULength,
+        contexts=_agreed(request, acceptance),
+        peerImplementationClassUID=peer.implementationClassUID,
+        peerImplementationVersion=peer.implementationVersion,
+    )
+
+
+def _agreed(
+    request: AssociationRequest, acceptance: AssociationAcceptance
+) -> dict[int, PresentationContext]:
+    """The presentation contexts that both sides have, by their IDs."""
     proposed = {context.contextID: context for context in request.contexts}
     proposedRoles = {role.sopClass: role for role in request.roles}
     answeredRoles = {role.sopClass: role for role in acceptance.roles}
@@ -153,16 +169,7 @@ def establish(
         contexts[result.contextID] = PresentationContext(
             result.contextID, context.abstractSyntax, result.transferSyntax, scu, scp
         )
-    return EstablishedAssociation(
-        requestor=requestor,
-        callingAETitle=request.callingAETitle,
-        calledAETitle=request.calledAETitle,
-        peer=request.peer,
-        peerMaxPDULength=peer.maxPDULength,
-        contexts=contexts,
-        peerImplementationClassUID=peer.implementationClassUID,
-        peerImplementationVersion=peer.implementationVersion,
-    )
+    return contexts
 
 
 def _roles(

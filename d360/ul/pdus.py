@@ -36,6 +36,9 @@ MAX_CONTEXTS = 128
 MAX_TRANSFER_SYNTAXES = 128
 #: One for each context at most can have an effect.
 MAX_ROLES = 128
+#: Of any kind, side by side: each context and each kind of user information
+#: for each SOP class are a fraction of it.
+MAX_ITEMS = 1024
 #: PS3.5 9.1
 _MAX_UID = 64
 #: PS3.7 D.3.3.2.2
@@ -67,7 +70,11 @@ def _invalid(why: str) -> PDUError:
 
 def _walk(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Type, begin and end of the value of each item between two places."""
+    found = 0
     while at < end:
+        found += 1
+        if found > MAX_ITEMS:
+            raise _invalid(f"more than {MAX_ITEMS} items side by side")
         if end - at < _ITEM.size:
             raise _invalid("bytes after the last item")
         itemType, length = _ITEM.unpack_from(data, at)
@@ -214,6 +221,11 @@ def _proposedContext(body: bytes, begin: int, end: int) -> ProposedContext:
     transferSyntaxes: list[str] = []
     for itemType, valueBegin, valueEnd in _walk(body, begin + 4, end):
         if itemType == _TRANSFER_SYNTAX:
+            if len(transferSyntaxes) == MAX_TRANSFER_SYNTAXES:
+                raise _invalid(
+                    f"more than {MAX_TRANSFER_SYNTAXES} transfer syntaxes in one "
+                    "context"
+                )
             transferSyntaxes.append(_uid(body[valueBegin:valueEnd]))
         elif itemType == _ABSTRACT_SYNTAX:
             if abstractSyntax:
@@ -221,8 +233,6 @@ def _proposedContext(body: bytes, begin: int, end: int) -> ProposedContext:
             abstractSyntax = _uid(body[valueBegin:valueEnd])
     if not abstractSyntax or not transferSyntaxes:
         raise _invalid(f"presentation context {contextID} has no syntax")
-    if len(transferSyntaxes) > MAX_TRANSFER_SYNTAXES:
-        raise _invalid(f"{len(transferSyntaxes)} transfer syntaxes in one context")
     return ProposedContext(contextID, abstractSyntax, tuple(transferSyntaxes))
 
 

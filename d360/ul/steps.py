@@ -260,8 +260,11 @@ class AssociationSteps(Protocol):
         self._send(pdus.encodeRejection(rejection))
 
     def sendPDataTF(self, argument: Any) -> None:
-        """All of it in one write."""
-        self.transport.writeSequence(argument)
+        """
+        All of it in one write. Joined here, for a connection takes no views,
+        and would join it anyway.
+        """
+        self.transport.write(b"".join(argument))
 
     def sendReleaseRQ(self, argument: Any) -> None:
         """And wait for the answer, for which the standard has no timer."""

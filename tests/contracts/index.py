@@ -2,137 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import gatherResults
-from zope.interface.interface import Method
-from zope.interface.verify import verifyObject
 
-from d360.attributes import REGISTRY, Attribute, Level, foldText
+from d360.attributes import Level
 from d360.interfaces import IIndex, IMatches, IStoredInstances
 from d360.model import (
     AnyOf,
-    Condition,
     Duplicates,
     InstanceRecord,
     Location,
     NameMatch,
-    Nothing,
     Outcome,
     Query,
-    Range,
     Registration,
     StoredInstance,
     Totals,
-    Wildcard,
 )
-
-REPLACE, KEEP, NEWEST = Duplicates.REPLACE, Duplicates.KEEP, Duplicates.NEWEST
-MORNING = datetime(2026, 3, 1, 8, tzinfo=UTC)
-
-
-def attribute(keyword: str) -> Attribute:
-    """One of the registry."""
-    return REGISTRY.byKeyword[keyword]
-
-
-def record(
-    study: str = "1.1",
-    series: str = "1.1.1",
-    instance: str = "1.1.1.1",
-    content: str = "",
-    minute: int = 0,
-    **elements: str,
-) -> InstanceRecord:
-    """
-    An instance.
-
-    @param content: what its digest is of.
-    @param minute: after L{MORNING}, of its reception.
-    """
-    given: dict[str, Any] = {
-        "PatientID": "P1",
-        "PatientName": "Rossi^Anna",
-        "Modality": "CT",
-        **elements,
-    }
-    return InstanceRecord(
-        StudyInstanceUID=study,
-        SeriesInstanceUID=series,
-        SOPInstanceUID=instance,
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.2",
-        TransferSyntaxUID=given.pop("TransferSyntaxUID", "1.2.840.10008.1.2.1"),
-        digest=hashlib.sha256((content or instance).encode()).digest(),
-        size=1000,
-        callingAETitle="CT01",
-        calledAETitle="D360PACS",
-        sourceAddress="192.0.2.1",
-        receivedAt=MORNING + timedelta(minutes=minute),
-        **given,
-    )
+from tests.contracts.instances import (
+    KEEP,
+    NEWEST,
+    REPLACE,
+    assertSameSignatures,
+    attribute,
+    drained,
+    place,
+    record,
+)
+from tests.contracts.matching import MatchingContract
 
 
-def place(entered: InstanceRecord, variant: str = "") -> Location:
-    """Where an archive might keep it."""
-    return Location(
-        f"ab/{entered.StudyInstanceUID}/{entered.SOPInstanceUID}{variant}.dcm", 340
-    )
-
-
-def assertSameSignatures(test: Any, interface: Any, provider: object) -> None:
-    """C{verifyObject} does not see through a wrapped method; C{inspect} does."""
-    verifyObject(interface, provider)
-    for name, method in interface.namesAndDescriptions():
-        if isinstance(method, Method):
-            actual = inspect.signature(getattr(provider, name)).parameters
-            test.assertEqual(tuple(actual), method.getSignatureInfo()["positional"])
-
-
-async def drained(batches: Any) -> list[Any]:
-    """Everything of an L{IMatches} or an L{IStoredInstances}."""
-    found: list[Any] = []
-    while batch := await batches.nextBatch():
-        found.extend(batch)
-    return found
-
-
-class IndexContract:
+class IndexContract(MatchingContract):
     """
     Mix into a trial C{TestCase}; C{setUp} puts an empty index into C{index}.
     """
-
-    index: Any
-
-    async def enter(
-        self, *records: InstanceRecord, duplicates: Duplicates = REPLACE
-    ) -> list[Registration]:
-        return [
-            await self.index.register(one, place(one), duplicates) for one in records
-        ]
-
-    async def ask(
-        self, level: Level, *conditions: Condition, returned: str
-    ) -> list[tuple[str, ...]]:
-        """The values of all matches, sorted."""
-        wanted = tuple(attribute(keyword) for keyword in returned.split())
-        query = Query(level, tuple(conditions), wanted)
-        return sorted(m.values for m in await drained(self.index.match(query)))
-
-    async def studies(self, *conditions: Condition) -> list[str]:
-        """UIDs of the studies that match."""
-        rows = await self.ask(Level.STUDY, *conditions, returned="StudyInstanceUID")
-        return [row[0] for row in rows]
-
-    async def stored(self, level: Level, *conditions: Condition) -> list[str]:
-        """SOP Instance UIDs of what L{IIndex.locate} finds, in its order."""
-        query = Query(level, tuple(conditions))
-        found = await drained(self.index.locate(query))
-        return [instance.SOPInstanceUID for instance in found]
 
     # --- the interface -------------------------------------------------------
 
@@ -403,162 +309,6 @@ class IndexContract:
             record("2", "2.1", "b", IssuerOfPatientID="B"),
         )
         self.assertEqual((await self.index.totals()).patients, 2)
-
-    # --- match -----------------------------------------------------------------
-
-    async def enterSome(self) -> None:
-        await self.enter(
-            record(
-                "1",
-                "1.1",
-                "1.1.1",
-                PatientName="Müller^Jörg",
-                PatientID="M_1",
-                PatientBirthDate="19600229",
-                StudyDate="20260110",
-                StudyTime="101500",
-                AccessionNumber="A%1",
-                InstanceNumber="2",
-                SeriesNumber="3",
-            ),
-            record(
-                "1", "1.2", "1.2.1", PatientName="Müller^Jörg", PatientID="M_1",
-                Modality="MR", SeriesNumber="4",
-            ),
-            record(
-                "2", "2.1", "2.1.1", PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
-                PatientID="MX1", StudyDate="2026.02.20", StudyTime="10", Modality="MR",
-                AccessionNumber="AB1",
-            ),
-            record("3", "3.1", "3.1.1", PatientID="P3", StudyDate="nonsense"),
-        )  # fmt: skip
-
-    async def test_names(self: Any) -> None:
-        """Case and accents do not matter; each component group is searched."""
-        await self.enterSome()
-        name = attribute("PatientName")
-
-        async def search(pattern: str, group: int | None = None) -> list[str]:
-            found: list[str] = await self.studies(
-                NameMatch(name, (foldText(pattern),), group)
-            )
-            return found
-
-        self.assertEqual(await search("MULLER*"), ["1"])
-        self.assertEqual(await search("müller^jörg"), ["1"])
-        self.assertEqual(await search("mull"), [])
-        self.assertEqual(await search("*jorg"), ["1"])
-        self.assertEqual(await search("m?ller^*"), ["1"])
-        self.assertEqual(await search("山田*"), ["2"])
-        self.assertEqual(await search("*太郎"), ["2"])
-        self.assertEqual(await search("山田*", 1), ["2"])
-        self.assertEqual(await search("山田*", 0), [])
-        self.assertEqual(await search("y*太郎"), [])
-        self.assertEqual(await search("", 1), ["1", "3"])
-        self.assertEqual(await search("*"), ["1", "2", "3"])
-        either = NameMatch(name, ("muller*", "rossi^anna"), None)
-        self.assertEqual(await self.studies(either), ["1", "3"])
-
-    async def test_wildcardsAreTheOnlyMetacharacters(self: Any) -> None:
-        """LIKE's own mean themselves."""
-        await self.enterSome()
-        patientID, accession = attribute("PatientID"), attribute("AccessionNumber")
-        self.assertEqual(await self.studies(Wildcard(patientID, ("M_?",))), ["1"])
-        self.assertEqual(await self.studies(Wildcard(patientID, ("M?1",))), ["1", "2"])
-        self.assertEqual(await self.studies(Wildcard(accession, ("A%*",))), ["1"])
-        self.assertEqual(await self.studies(Wildcard(accession, ("\\*",))), [])
-        self.assertEqual(await self.studies(Wildcard(patientID, ("m*",))), [])
-
-    async def test_keysAndRanges(self: Any) -> None:
-        await self.enterSome()
-        uid, date = attribute("StudyInstanceUID"), attribute("StudyDate")
-        cases: list[tuple[Condition, list[str]]] = [
-            (AnyOf(uid, ("1", "3", "4")), ["1", "3"]),
-            (AnyOf(uid, ()), []),
-            (Range(date, "20260110", "20260220"), ["1", "2"]),
-            (Range(date, "20260111", None), ["2"]),
-            (Range(date, None, "20260110"), ["1"]),
-            (Range(date, None, None), ["1", "2"]),
-            (AnyOf(date, ("20260220",)), ["2"]),
-            (Range(attribute("StudyTime"), "100000", "105959.9"), ["1", "2"]),
-            (Nothing(date), []),
-            (AnyOf(attribute("PatientBirthDate"), ("19600229",)), ["1"]),
-            (AnyOf(attribute("ModalitiesInStudy"), ("MR",)), ["1", "2"]),
-            (Wildcard(attribute("ModalitiesInStudy"), ("C*",)), ["1", "3"]),
-        ]  # fmt: skip
-        for condition, expected in cases:
-            self.assertEqual(await self.studies(condition), expected, str(condition))
-        self.assertEqual(
-            await self.studies(
-                Range(date, "20260101", None),
-                Wildcard(attribute("PatientID"), ("MX*",)),
-            ),
-            ["2"],
-        )
-
-    async def test_levels(self: Any) -> None:
-        """One answer an entity of the asked level, with those above it."""
-        await self.enterSome()
-        number = attribute("SeriesNumber")
-        self.assertEqual(
-            await self.ask(
-                Level.SERIES,
-                AnyOf(number, (3, 5)),
-                returned="SeriesInstanceUID StudyDate",
-            ),
-            [("1.1", "20260110")],
-        )
-        self.assertEqual(
-            await self.ask(
-                Level.PATIENT,
-                Wildcard(attribute("PatientID"), ("M*",)),
-                returned="PatientID NumberOfPatientRelatedStudies "
-                "NumberOfPatientRelatedSeries NumberOfPatientRelatedInstances",
-            ),
-            [("MX1", "1", "1", "1"), ("M_1", "1", "2", "2")],
-        )
-        self.assertEqual(
-            await self.ask(
-                Level.IMAGE,
-                AnyOf(attribute("SOPInstanceUID"), ("1.1.1", "3.1.1")),
-                returned="SOPInstanceUID Modality ModalitiesInStudy "
-                "NumberOfStudyRelatedSeries NumberOfSeriesRelatedInstances",
-            ),
-            [("1.1.1", "CT", "CT\\MR", "2", "1"), ("3.1.1", "CT", "CT", "1", "1")],
-        )
-        self.assertEqual(await self.ask(Level.STUDY, returned=""), [()] * 3)
-
-    async def test_countsAfterEveryChange(self: Any) -> None:
-        await self.enterSome()
-        counts = (
-            "ModalitiesInStudy NumberOfStudyRelatedSeries NumberOfStudyRelatedInstances"
-        )
-        one = AnyOf(attribute("StudyInstanceUID"), ("1",))
-        await self.enter(record("1", "1.1", "1.1.2", PatientID="M_1"))
-        self.assertEqual(
-            await self.ask(Level.STUDY, one, returned=counts), [("CT\\MR", "2", "3")]
-        )
-        gone = place(record("1", "1.2", "1.2.1"))
-        self.assertTrue(await self.index.forget(gone))
-        self.assertFalse(await self.index.forget(gone))
-        self.assertEqual(
-            await self.ask(Level.STUDY, one, returned=counts), [("CT", "1", "2")]
-        )
-
-    async def test_batches(self: Any) -> None:
-        """Each match comes once; after the last, and after close, none."""
-        await self.enter(
-            *(record(f"4.{n}", f"4.{n}.1", f"4.{n}.1.1") for n in range(120))
-        )
-        query = Query(Level.STUDY, (), (attribute("StudyInstanceUID"),))
-        everything = [m.values[0] for m in await drained(self.index.match(query))]
-        self.assertEqual(sorted(everything), sorted(f"4.{n}" for n in range(120)))
-        matches = self.index.match(query)
-        first = await matches.nextBatch()
-        self.assertTrue(0 < len(first) < 120)
-        matches.close()
-        matches.close()
-        self.assertEqual(await matches.nextBatch(), ())
 
     # --- locate and places -------------------------------------------------------
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from d360.attributes import REGISTRY, Level, foldComponentGroup, foldText
@@ -18,15 +19,10 @@ from d360.index import results, sql
 from d360.index.database import PostgreSQLIndex
 from d360.index.migration import connect
 from d360.index.pool import StatementRefused
+from d360.index.rows import batch, registrationRow
 from d360.model import AnyOf, NameMatch, Query, Range, Totals, Wildcard
-from tests.contracts.index import (
-    REPLACE,
-    IndexContract,
-    attribute,
-    drained,
-    place,
-    record,
-)
+from tests.contracts.index import IndexContract
+from tests.contracts.instances import REPLACE, attribute, drained, place, record
 from tests.contracts.memoryindex import MemoryIndex
 from tests.contracts.postgres import dropDatabase, execute, freshDatabase
 
@@ -115,6 +111,55 @@ class ConcurrencyTests(_Database):
         error = await self.assertFailure(waiting[3], StatementRefused)
         self.assertNotIn("Rossi", str(error))
         self.assertEqual((await self.index.totals()).instances, 3)
+
+    async def test_isAtWaitsForWhatIsOnItsWay(self) -> None:
+        """
+        A batch whose connection was lost may yet commit: only then can it be
+        said what the index has, or a file is removed that a row will name.
+        """
+        one = record()
+        with closing(connect(self.url)) as connection, connection.cursor() as cursor:
+            row = registrationRow(one, place(one), REPLACE, False)
+            statement = sql.register(batch([row]))
+            cursor.execute(statement.text, statement.parameters)
+            known = self.index.isAt(place(one))
+            await deferLater(reactor, 0.3)
+            self.assertFalse(known.called)
+            connection.commit()
+        self.assertTrue(await known)
+
+    async def test_replacedWhileItIsFound(self) -> None:
+        """Who asks at that moment is given the one or the other."""
+        self.patch(results, "FIRST_BATCH", 1)
+        records = [record(f"1.{n}", f"1.{n}.1", f"1.{n}.1.1") for n in range(2)]
+        for one in records:
+            await self.index.register(one, place(one), REPLACE)
+        for level, keyword in (
+            (Level.PATIENT, "PatientID"),
+            (Level.STUDY, "StudyInstanceUID"),
+            (Level.SERIES, "SeriesInstanceUID"),
+            (Level.IMAGE, "SOPInstanceUID"),
+        ):
+            asked = attribute(keyword)
+            matches = self.index.match(Query(level, (), (asked,)))
+            found = [m.values for m in await matches.nextBatch()]
+            for one in records:
+                again = evolve(one, digest=bytes([level]) * 32)
+                await self.index.register(again, place(one, str(level)), REPLACE)
+            found += [m.values for m in await drained(matches)]
+            expected = {(getattr(one, keyword),) for one in records}
+            self.assertEqual(set(found), expected)
+            self.assertEqual(len(found), len(expected))
+
+    async def test_longestPatientIdentity(self) -> None:
+        """What is far too long is entered all the same, and told apart."""
+        for n in range(2):
+            text = "".join(chr(0x20000 + 7919 * k % 40000) for k in range(512))
+            one = record(
+                f"1.{n}", instance=f"{n}", PatientID=text, IssuerOfPatientID=text[n:]
+            )
+            await self.index.register(one, place(one), REPLACE)
+        self.assertEqual((await self.index.totals()).patients, 2)
 
 
 class PlanTests(_Database):

@@ -28,7 +28,7 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
 from d360.index.migration import checkAndMigrate
 from d360.model import Query
-from tests.contracts.index import REPLACE, drained, place, record
+from tests.contracts.instances import REPLACE, drained, place, record
 from tests.contracts.postgres import execute
 
 _CHILD = """
@@ -106,14 +106,48 @@ class StartTests(_Folder):
         server.stopNow()
         self.assertFalse(place.exists())
 
+    def test_longPathAfterAKill(self) -> None:
+        """The socket's folder of a run that was killed does not stay behind."""
+        folder = self.folder / ("x" * 100)
+        server = self.server(folder)
+        server.start()
+        place = Path(server._sockets)
+        self.patch(server, "_temporary", None)  # Nobody tidies up.
+        server.stopNow()
+        self.assertTrue(place.exists())
+        self.server(folder).start()
+        self.assertFalse(place.exists())
+
+    def test_nothingElseIsTakenForASocketsFolder(self) -> None:
+        precious = self.folder / "precious"
+        precious.mkdir()
+        (self.folder / "postgresql").mkdir()
+        note = self.folder / "postgresql" / "socket.place"
+        for text in (str(precious), "", "/", "d360-x\0"):
+            note.write_text(text)
+            leftover.removeSockets(note)
+            self.assertTrue(precious.exists())
+            self.assertFalse(note.exists())
+
     def test_halfInitialised(self) -> None:
         """A killed initdb leaves what is made anew."""
         unfinished = self.folder / "postgresql" / "data.unfinished"
-        for folder in (unfinished, self.data):
-            folder.mkdir(parents=True)
-            (folder / "base").write_text("half")
+        unfinished.mkdir(parents=True)
+        (unfinished / "base").write_text("half")
+        self.data.mkdir()  # Empty, as a package may make it.
         self.server().start()
         self.assertFalse(unfinished.exists())
+
+    def test_dataWithoutVersion(self) -> None:
+        """Damaged, half restored or something else: none of it is touched."""
+        (self.data / "base").mkdir(parents=True)
+        for name in ("base/1", "postmaster.pid"):
+            (self.data / name).write_text("x")
+        error = self.assertRaises(StartupError, self.server().start)
+        self.assertIn(f"{self.data} ", str(error))
+        self.assertEqual(len(str(error).splitlines()), 1)
+        for name in ("base/1", "postmaster.pid"):
+            self.assertEqual((self.data / name).read_text(), "x")
 
     def test_otherVersion(self) -> None:
         server = self.server()

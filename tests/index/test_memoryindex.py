@@ -7,7 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from d360.errors import DatabaseUnavailable
-from tests.contracts.index import IndexContract, record
+from tests.contracts.index import IndexContract
+from tests.contracts.instances import record
 from tests.contracts.memoryindex import MemoryIndex, wildcardMatches
 
 

@@ -8,7 +8,7 @@ from d360.attributes import REGISTRY, Level
 from d360.index import rows, sql
 from d360.index.sql import Statement
 from d360.model import AnyOf, NameMatch, Nothing, Query, Range, Wildcard
-from tests.contracts.index import attribute, record
+from tests.contracts.instances import attribute, record
 
 NAME = attribute("PatientName")
 HOSTILE = "'; DROP TABLE studies; -- %s %"

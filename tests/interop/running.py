@@ -23,6 +23,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from tests.contracts.postgres import execute
+
 HOST = "127.0.0.1"
 
 #: Nothing here takes longer, on whatever machine, unless it hangs.
@@ -70,10 +72,18 @@ class Answer:
 
 @frozen
 class Responses:
-    """The responses of a C-FIND, each as tag to value."""
+    """
+    The responses of a C-FIND.
+
+    @ivar matches: each identifier as tag to value, decoded in its own
+        Specific Character Set.
+    @ivar statuses: of all responses, in hexadecimal.
+    @ivar detail: what the last one's command set says besides, by tag.
+    """
 
     matches: list[dict[str, str]] = field(factory=list)
     statuses: list[str] = field(factory=list)
+    detail: dict[str, str] = field(factory=dict)
 
 
 class RunningServer:
@@ -132,6 +142,17 @@ class RunningServer:
         """What it has printed up to now."""
         return self.log.read_text(errors="replace")
 
+    def linesOf(self, word: str, begin: int, count: int) -> list[str]:
+        """
+        The lines logged from an offset on that contain a word, once there
+        are so many of them at least.
+        """
+        self.waitFor(
+            re.compile(f"(?:{re.escape(word)}[^\\n]*\\n(?s:.*?)){{{count}}}"), begin
+        )
+        text = self.log.read_bytes()[begin:].decode(errors="replace")
+        return [line for line in text.splitlines() if word in line]
+
     def stop(self, how: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""
         if self.process is None:
@@ -147,11 +168,15 @@ class RunningServer:
 
     # --- clients
 
-    def client(self, name: str, *arguments: str, **options: Any) -> Answer:
-        """Run a DCMTK client against it."""
+    def clientCommand(self, name: str, *arguments: str | bytes) -> list[str | bytes]:
+        """The command that runs a DCMTK client against it."""
         command = [dcmtk(name), "-aec", self.aeTitle, HOST, str(self.port)]
+        return [*command, *arguments]
+
+    def client(self, name: str, *arguments: str | bytes, **options: Any) -> Answer:
+        """Run a DCMTK client; its output is read as Latin 1."""
         done = subprocess.run(
-            [*command, *arguments],
+            self.clientCommand(name, *arguments),
             capture_output=True,
             timeout=options.pop("timeout", PATIENCE),
             **options,
@@ -175,13 +200,32 @@ class RunningServer:
         with urllib.request.urlopen(self.web + path, timeout=PATIENCE) as response:
             return json.load(response)
 
+    def ctlCommand(self, *arguments: str) -> list[str]:
+        """The command that runs C{d360ctl} against it."""
+        command = [sys.executable, "-m", "d360.admin.ctl", "--url", self.web]
+        return [*command, *arguments]
+
     def ctl(self, *arguments: str) -> Answer:
         """C{d360ctl}."""
-        command = [sys.executable, "-m", "d360.admin.ctl", "--url", self.web]
         done = subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=PATIENCE
+            self.ctlCommand(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         return Answer(done.returncode, done.stdout + done.stderr)
+
+    @property
+    def database(self) -> str:
+        """The URL of its embedded PostgreSQL."""
+        path = self.folder / "data" / "postgresql" / "data" / "postmaster.pid"
+        sockets = path.read_text().splitlines()[4]
+        return f"postgresql:///d360?host={sockets}&user=d360"
+
+    def entered(self) -> int:
+        """How many instances are in its index."""
+        ((count,),) = execute(self.database, "SELECT count(*)::int FROM instances")
+        return int(str(count))
 
     def archived(self) -> Iterable[Path]:
         """The files of its archive."""
@@ -189,44 +233,51 @@ class RunningServer:
 
 
 _ELEMENT = re.compile(
-    r"^\w: \((\w{4},\w{4})\) \w\w (?:\[(.*?)\s*\]|(\d\S*)|=(\S+)|\(no value.*)\s+#"
+    r"^\w: \((\w{4},\w{4})\) \w\w "
+    r"(?:\[(.*?)\s*\]|(\d\S*)|=(\S+)|\((\w{4},\w{4})\)|\(no value.*)\s+#"
 )
 _STATUS = re.compile(r"DIMSE Status\s*: 0x(\w{4})")
 
 
 def readResponses(output: str) -> Responses:
-    """The responses in what C{findscu -d} printed."""
+    """The responses in what C{findscu -d} printed, read as Latin 1."""
     found = Responses()
-    inResponse = False
+    place: dict[str, str] | None = None
     for line in output.splitlines():
         status = _STATUS.search(line)
         if status:
-            found.statuses.append(status[1])
-        if "Dicom-Data-Set" in line and found.statuses:
-            inResponse = True
-            found.matches.append({})
+            found.statuses.append(status[1].upper())
+        if "Response Identifiers:" in line:
+            place = {}
+            found.matches.append(place)
+        elif "Status Detail:" in line:
+            place = found.detail
+        elif "DIMSE MESSAGE" in line:
+            place = None
         element = _ELEMENT.match(line)
-        if element and inResponse:
+        if element and place is not None:
             value = next((v for v in element.groups()[1:] if v is not None), "")
-            found.matches[-1][element[1]] = value
-        if "END" in line:
-            inResponse = False
+            if place.get("0008,0005") == "ISO_IR 192":
+                value = value.encode("latin-1").decode("utf-8")
+            place[element[1]] = value
     return found
 
 
-_shared: list[RunningServer] = []
+_shared: dict[str, RunningServer] = {}
 
 
-def sharedServer() -> RunningServer:
+def sharedServer(name: str = "") -> RunningServer:
     """
     One server for all tests that only add to it, started when it is first
     asked for and stopped at the end.
+
+    @param name: for one with contents of their own.
     """
-    if not _shared:
+    if name not in _shared:
         folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
         server = RunningServer(folder)
         atexit.register(shutil.rmtree, folder, True)
         atexit.register(server.stop)
         server.start()
-        _shared.append(server)
-    return _shared[0]
+        _shared[name] = server
+    return _shared[name]

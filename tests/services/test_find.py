@@ -15,7 +15,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from d360.errors import AssociationEnded, DatabaseUnavailable, DIMSEError
+from d360.errors import (
+    AssociationEnded,
+    DatabaseError,
+    DatabaseUnavailable,
+    DIMSEError,
+)
 from d360.interfaces import IServiceClass
 from d360.model import Command, Match, PresentationContext, Query
 from d360.services.find import FindService
@@ -174,6 +179,16 @@ class FindTests(FindCase):
             self.assertEqual(0xA700, failure.value.status)
             self.assertTrue(index.closed)
 
+    def test_databaseRefuses(self) -> None:
+        """Such as after its time for one statement: A700, and no traceback."""
+        operation = self.operation(StudyID="")
+        index = Index(DatabaseError("statement timeout"))
+        failure = self.failureResultOf(
+            FindService(index, "A").perform(operation), DIMSEError
+        )
+        self.assertEqual(0xA700, failure.value.status)
+        self.assertTrue(index.closed)
+
     def test_pages(self) -> None:
         """The next is asked for when the peer has taken the last."""
         index = Index((Match(("1",)), Match(("2",))), (Match(("3",)),))
@@ -233,6 +248,27 @@ class CancelTests(FindCase):
             else:
                 slow.callback(late)
             self.assertEqual([0xFE00], operation.statuses())
+
+    def test_manyBatches(self) -> None:
+        """What waits for a cancel does not grow with the answer."""
+        waiting = []
+        wait = FakeOperation.whenCancelled
+
+        def whenCancelled(operation: FakeOperation) -> Deferred[None]:
+            waiting.append(wait(operation))
+            return waiting[0]
+
+        self.patch(FakeOperation, "whenCancelled", whenCancelled)
+        last: Deferred[Any] = Deferred()
+        batches = [(Match((str(n),)),) for n in range(100)]
+        operation = self.operation(StudyID="")
+        performed = FindService(Index(*batches, last), "A").perform(operation)
+        self.assertEqual(100, len(operation.responses))
+        self.assertEqual(1, len(waiting))
+        self.assertLess(len(waiting[0].callbacks), 4)
+        operation.cancel()
+        self.successResultOf(performed)
+        self.assertEqual(0xFE00, operation.statuses()[-1])
 
     def test_nobodyWaitsAfterwards(self) -> None:
         operation = self.operation(StudyID="")

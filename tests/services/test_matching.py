@@ -8,9 +8,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -196,6 +198,39 @@ class AskedTests(SynchronousTestCase):
         dataset = identifier(StudyInstanceUID=uids)
         error = self.assertRaises(DIMSEError, readQuestion, dataset, Root.STUDY)
         self.assertEqual(0xC000, error.status)
+
+    def test_tooLong(self) -> None:
+        """Nothing that is indexed is as long; folding it would take a second."""
+        for keyword in ("PatientName", "PatientID", "StudyDescription"):
+            text = "a^" * (matching.MAX_KEY_LENGTH // 2 + 1)
+            dataset = identifier()
+            dataset[keyword] = RawDataElement(
+                Tag(keyword), "UT", len(text), text.encode(), 0, False, True
+            )
+            error = self.assertRaises(DIMSEError, readQuestion, dataset, Root.STUDY)
+            self.assertEqual(0xC000, error.status)
+            self.assertEqual((int(Tag(keyword)),), error.offendingElements)
+        uids = [f"1.2.840.{number}" for number in range(4000)]
+        question = readQuestion(identifier(StudyInstanceUID=uids), Root.STUDY)
+        self.assertEqual(4000, len(question.query.conditions[0].keys))
+
+    def test_tooManyAreNotLookedAt(self) -> None:
+        """They are counted first: each takes its time."""
+        dataset = identifier()
+        for number in range(matching.MAX_KEYS + 1):
+            dataset.add_new(0x00111000 + number, "LO", "")
+        self.patch(matching, "_vrOf", None)
+        self.assertRaises(DIMSEError, readQuestion, dataset, Root.STUDY)
+
+    def test_sequenceInsteadOfText(self) -> None:
+        """Cannot be matched: universal, and FF01."""
+        item = Dataset()
+        item.PatientName = "x"
+        dataset = identifier()
+        dataset.add_new("PatientID", "SQ", [item])
+        question = readQuestion(dataset, Root.STUDY)
+        self.assertEqual((), question.query.conditions)
+        self.assertFalse(question.isFullySupported)
 
     def test_characterSet(self) -> None:
         """Specific Character Set of the request decodes its keys."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -20,8 +23,9 @@ from d360.model import (
     ReindexProgress,
 )
 from d360.services.part10 import encodeHead
-from d360.services.reindex import Reindex
+from d360.services.reindex import Reindex, readInstance
 from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.memoryindex import MemoryIndex
 from tests.services.datasets import CT, EXPLICIT, encode, instance
 
 
@@ -204,3 +208,69 @@ class ReindexTests(SynchronousTestCase):
         self.assertEqual((False, "stopped"), (progress.running, progress.error))
         self.assertEqual(2, len(self.index.rows))
         self.assertEqual((5, 2, 0, 0), self.counts(self.run_()))
+
+
+class DuringStoresTests(SynchronousTestCase):
+    """What is stored meanwhile is neither lost nor named where it is not."""
+
+    def setUp(self) -> None:
+        self.archive = MemoryArchive()
+        self.index = MemoryIndex()
+        self.reindex = Reindex(self.archive, self.index, Clock(), 1)
+
+    def put(self, name: str, description: str) -> Location:
+        """A file of the same instance."""
+        head = encodeHead(CT, "1.2.3.4.1", EXPLICIT, "MODALITY", "D360PACS")
+        location = Location(f"00/1.2.3/1.2.3.4/{name}.dcm", len(head))
+        dataset = instance(SOPInstanceUID="1.2.3.4.1", StudyDescription=description)
+        self.archive.files[location.path] = head + encode(dataset)
+        return location
+
+    def enter(self, location: Location, year: int) -> None:
+        reading = readInstance(BytesIO(self.archive.files[location.path]))
+        record = evolve(reading.record, receivedAt=datetime(year, 1, 1, tzinfo=UTC))
+        self.successResultOf(self.index.register(record, location, Duplicates.REPLACE))
+
+    def assertAt(self, location: Location) -> None:
+        self.assertTrue(self.successResultOf(self.index.isAt(location)))
+        self.assertIn(location.path, self.archive.files)
+        self.assertEqual(1, self.successResultOf(self.index.totals()).instances)
+
+    def test_refusedMeanwhile(self) -> None:
+        """
+        With C{duplicates = "keep"} a receipt is there for a moment, and is
+        then thrown away: the instance stays with the older file.
+        """
+        kept, refused = self.put("kept", "a"), self.put("refused", "b")
+        self.enter(kept, 1960)
+        read = self.archive.readWith
+
+        def readWith(location: Location, reader: Any) -> Any:
+            result = read(location, reader)
+            if location.path == refused.path:
+                del self.archive.files[refused.path]
+            return result
+
+        self.patch(self.archive, "readWith", readWith)
+        self.reindex.start(False, False)
+        self.assertFalse(self.reindex.progress().running)
+        self.assertAt(kept)
+
+    def test_replacedMeanwhile(self) -> None:
+        """A copy of the older file does not take the place of the newer one."""
+        older = self.put("older", "a")
+        self.put("copy", "a")
+        self.enter(older, 1960)
+        there = self.archive.exists
+
+        def exists(location: Location) -> Any:
+            if location.path == older.path and older.path in self.archive.files:
+                self.newer = self.put("newer", "b")
+                self.enter(self.newer, 2026)
+                del self.archive.files[older.path]
+            return there(location)
+
+        self.patch(self.archive, "exists", exists)
+        self.reindex.start(False, False)
+        self.assertFalse(self.reindex.progress().running)
+        self.assertAt(self.newer)

@@ -113,6 +113,19 @@ class Supported:
         return abstractSyntax == CT
 
 
+class StrictTransport(StringTransport):
+    """
+    Takes what a TCP connection of Twisted takes: bytes, and no memoryview,
+    which a StringTransport joins without a word.
+    """
+
+    def writeSequence(self, data):
+        for piece in data:
+            if type(piece) is not bytes:
+                raise TypeError("Data must be bytes")
+        super().writeSequence(data)
+
+
 class AcceptorSide:
     """An acceptor on a StringTransport."""
 
@@ -137,7 +150,7 @@ class AcceptorSide:
 
     def connect(self):
         protocol = self.factory.buildProtocol(None)
-        transport = StringTransport()
+        transport = StrictTransport()
         protocol.makeConnection(transport)
         return protocol, transport
 

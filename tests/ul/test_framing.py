@@ -1,3 +1,5 @@
+import tracemalloc
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -194,3 +196,22 @@ class SendingTests(SynchronousTestCase):
             self.assertEqual(maxPDVData(announced), data)
         for announced in (1, 6, 7):
             self.assertRaises(ValueError, maxPDVData, announced)
+
+
+class MemoryTests(SynchronousTestCase):
+    """What waits for the rest of its PDU takes about as much as was sent."""
+
+    def test_byteByByte(self):
+        framing = Framing()
+        header = b"\1\0" + (1 << 20).to_bytes(4, "big")
+        framing.feed(header)
+        framing.next()
+        tracemalloc.start()
+        try:
+            for _ in range(50000):
+                framing.feed(bytes([1]))
+                self.assertIsNone(framing.next())
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertLess(used, 200000)

@@ -136,6 +136,22 @@ class RequestTests(SynchronousTestCase):
         self.refused(FIXED + 2 * item(0x50, b""), PDUError.UNEXPECTED_PARAMETER)
         self.refused(FIXED + 2 * item(0x10, b"1"), PDUError.UNEXPECTED_PARAMETER)
 
+    def test_stopsAtTheLimit(self):
+        """
+        A request of 1 MiB can hold 200 000 items, and would hold all other
+        associations up.
+        """
+        transfers = b"".join(item(0x40, b"1") for _ in range(5000))
+        looked = []
+        uid = pdus._uid
+        self.patch(pdus, "_uid", lambda value: looked.append(value) or uid(value))
+        context = item(0x20, b"\1\0\0\0" + item(0x30, b"1.2") + transfers)
+        self.refused(FIXED + context)
+        self.assertLess(len(looked), 140)
+        many = (pdus.MAX_ITEMS + 1) * item(0xEE, b"")
+        for items in (many, item(0x50, many), item(0x20, b"\1\0\0\0" + many)):
+            self.refused(FIXED + items + CONTEXT)
+
     def test_tenThousandContexts(self):
         """There are 128 context IDs; the 129th repeats one."""
         self.refused(

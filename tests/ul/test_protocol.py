@@ -199,13 +199,16 @@ class DataTests(AcceptorCase):
             self.assertEqual(sum(each.isLast for each in user.fragments), 2)
 
     def test_sent(self):
-        """In one write."""
+        """In one write, views among the buffers or not."""
         protocol, transport, _user = self.side.establish()
         writes = []
-        transport.writeSequence = writes.append
+        transport.write = writes.append
         buffers = [dataHeader(1, True, True, 2), memoryview(b"AB")]
         protocol.sendPData(buffers)
-        self.assertEqual(writes, [buffers])
+        self.assertEqual(writes, [b"".join(buffers)])
+        del transport.write
+        protocol.sendPData(buffers)
+        self.assertEqual(transport.value(), b"".join(buffers))
 
     def test_pause(self):
         """Nothing that is buffered is handed out, and reading stops."""

@@ -440,27 +440,76 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION remove_instance(the_instance bigint) RETURNS void
+-- A series has one instance less: so much of it, of its study and of their
+-- patient as has none left is gone.
+CREATE FUNCTION leave_series(the_series bigint, the_size bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    gone record;
     remaining record;
     the_patient bigint;
 BEGIN
-    DELETE FROM instances WHERE id = the_instance
-    RETURNING series, size INTO STRICT gone;
-    UPDATE series e SET instance_count = e.instance_count - 1, size = e.size - gone.size
-    WHERE e.id = gone.series
+    UPDATE series e SET instance_count = e.instance_count - 1, size = e.size - the_size
+    WHERE e.id = the_series
     RETURNING e.study, e.instance_count INTO STRICT remaining;
     IF remaining.instance_count > 0 THEN
         RETURN;
     END IF;
-    DELETE FROM series WHERE id = gone.series;
+    DELETE FROM series WHERE id = the_series;
     IF EXISTS (SELECT FROM series WHERE study = remaining.study) THEN
         RETURN;
     END IF;
     DELETE FROM studies WHERE id = remaining.study RETURNING patient INTO the_patient;
     PERFORM tidy_patient(the_patient);
+END
+$$;
+
+CREATE FUNCTION remove_instance(the_instance bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    gone record;
+BEGIN
+    DELETE FROM instances WHERE id = the_instance
+    RETURNING series, size INTO STRICT gone;
+    PERFORM leave_series(gone.series, gone.size);
+END
+$$;
+
+-- Other bytes take the place of those that are known. The rows stay, so that a
+-- query which has found them and is about to fetch them does not lose them.
+CREATE FUNCTION replace_instance(entry registration, known instances) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    the_series bigint;
+BEGIN
+    -- What holds nothing else is described by nothing else.
+    UPDATE series SET described_by = entry.sop_instance_uid
+    WHERE id = known.series AND instance_count = 1;
+    UPDATE studies SET described_by = entry.sop_instance_uid
+    WHERE id = (SELECT e.study FROM series e WHERE e.id = known.series)
+    AND (SELECT sum(e.instance_count) FROM series e WHERE e.study = studies.id) = 1;
+    the_series := series_for(entry);
+    UPDATE instances SET
+        series = the_series,
+        sop_class_uid = entry.sop_class_uid,
+        transfer_syntax_uid = entry.transfer_syntax_uid,
+        digest = entry.digest,
+        size = entry.size,
+        path = entry.path,
+        data_set_offset = entry.data_set_offset,
+        calling_ae_title = entry.calling_ae_title,
+        called_ae_title = entry.called_ae_title,
+        source_address = entry.source_address,
+        received_at = entry.received_at,
+        instance_number = entry.instance_number,
+        instance_number_key = entry.instance_number_key,
+        instance_creation_date = entry.instance_creation_date,
+        instance_creation_date_key = entry.instance_creation_date_key,
+        instance_creation_time = entry.instance_creation_time,
+        instance_creation_time_key = entry.instance_creation_time_key
+    WHERE id = known.id;
+    UPDATE series SET instance_count = instance_count + 1, size = size + entry.size
+    WHERE id = the_series;
+    PERFORM leave_series(known.series, known.size);
 END
 $$;
 
@@ -508,8 +557,7 @@ BEGIN
         result.superseded_offset := entry.data_set_offset;
     ELSE
         -- Also where the file was written over: what it was is gone.
-        PERFORM remove_instance(known.id);
-        PERFORM enter_instance(entry);
+        PERFORM replace_instance(entry, known);
         result.outcome := 'replaced';
         IF known.path <> entry.path THEN
             result.superseded_path := known.path;
@@ -557,5 +605,15 @@ BEGIN
         forgotten := true;
     END LOOP;
     RETURN forgotten;
+END
+$$;
+
+-- Whether an instance is entered with a path, also by a batch that is still on
+-- its way to its commit: its client may be gone, and know nothing of it.
+CREATE FUNCTION is_entered(the_path text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM take_turn();
+    RETURN EXISTS (SELECT FROM instances WHERE path = the_path);
 END
 $$;

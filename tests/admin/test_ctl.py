@@ -1,0 +1,318 @@
+"""Tests for L{d360.admin.ctl}."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+from typing import Any
+
+from attrs import frozen
+from twisted.trial.unittest import SynchronousTestCase
+
+from d360.admin import ctl
+
+STATUS = {
+    "version": "1.2",
+    "ae_title": "D360PACS",
+    "uptime_seconds": 90061.5,
+    "associations": {"live": 3, "accepted": 14},
+    "counts": {
+        "patients": 1,
+        "studies": 2,
+        "series": 3,
+        "instances": 4,
+        "size": 1536,
+    },
+    "database": {
+        "available": True,
+        "kind": "embedded",
+        "version": "18.6",
+        "schema": 1,
+    },
+    "disk": {"total": 3 << 40, "free": 5 << 30},
+}
+
+TEXT = """\
+D360 1.2, D360PACS
+  up            1 d 01:01:01
+  associations  3 open, 14 since the start
+  database      embedded PostgreSQL 18.6
+  stored        1 patients, 2 studies, 3 series, 4 instances, 1.5 KiB
+  disk          5.0 GiB of 3.0 TiB free
+"""
+
+PROGRESS = {
+    "running": False,
+    "counted": True,
+    "total": 5,
+    "done": 5,
+    "added": 3,
+    "unchanged": 2,
+    "failed": 0,
+    "missing": 0,
+    "pruned": 0,
+    "seconds": 61.0,
+    "error": "",
+}
+
+
+@frozen
+class Response:
+    """What C{http.client} returns."""
+
+    status: int
+    body: bytes
+
+    def read(self) -> bytes:
+        return self.body
+
+
+class Connections:
+    """
+    In place of C{http.client.HTTPConnection}.
+
+    @ivar answers: by method and path: a status and a body, or an error to
+        raise; of a list, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.calls: list[tuple[str, Any, dict[str, str]]] = []
+        self.places: list[Any] = []
+        self.opened = self.closed = 0
+
+    def __call__(self, *place: Any, timeout: float) -> Connections:
+        self.places.append(place)
+        self.opened += 1
+        return self
+
+    def request(
+        self, method: str, path: str, body: str, headers: dict[str, str]
+    ) -> None:
+        self.calls.append((f"{method} {path}", json.loads(body), headers))
+
+    def getresponse(self) -> Response:
+        answer = self.answers[self.calls[-1][0]]
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        status, body = answer
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        return Response(status, body)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class CtlTestCase(SynchronousTestCase):
+    """Runs the command in this process."""
+
+    def setUp(self) -> None:
+        self.connections = Connections()
+        self.patch(http.client, "HTTPConnection", self.connections)
+        self.patch(ctl.time, "sleep", lambda seconds: None)
+        self.patch(ctl.os, "environ", {})
+        self.connections.answers["GET /api/status"] = (200, STATUS)
+
+    def run_(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, standard output and error."""
+        output, errors = io.StringIO(), io.StringIO()
+        self.patch(ctl.sys, "stdout", output)
+        self.patch(ctl.sys, "stderr", errors)
+        try:
+            status = ctl.main(arguments)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        self.assertEqual(self.connections.opened, self.connections.closed)
+        return status, output.getvalue(), errors.getvalue()
+
+    def refused(self, *arguments: str) -> str:
+        """The one line of a command that is not done."""
+        status, output, errors = self.run_(*arguments)
+        self.assertEqual((status, output), (1, ""))
+        (line,) = errors.splitlines()
+        self.assertTrue(line.startswith("d360ctl"), line)
+        return line
+
+
+class StatusTests(CtlTestCase):
+    """C{d360ctl status}."""
+
+    def test_text(self) -> None:
+        """For people."""
+        self.assertEqual(self.run_("status"), (0, TEXT, ""))
+
+    def test_json(self) -> None:
+        """For scripts; the option stands before the command or behind it."""
+        for arguments in (("--json", "status"), ("status", "--json")):
+            status, output, errors = self.run_(*arguments)
+            self.assertEqual((status, errors), (0, ""))
+            self.assertEqual(json.loads(output), STATUS)
+
+    def test_databaseAway(self) -> None:
+        """The database is away: said, and no error of the command."""
+        away = {"available": False, "kind": "external", "version": "", "schema": 0}
+        answer = {**STATUS, "database": away, "counts": None}
+        self.connections.answers["GET /api/status"] = (200, answer)
+        status, output, _ = self.run_("status")
+        self.assertEqual(status, 0)
+        self.assertIn("  database      external PostgreSQL, NOT AVAILABLE\n", output)
+        self.assertNotIn("stored", output)
+
+
+class CallTests(CtlTestCase):
+    """Where it asks, and what may go wrong there."""
+
+    def test_url(self) -> None:
+        """The option wins over the environment, that over the default."""
+        self.run_("status")
+        self.patch(ctl.os, "environ", {"D360_URL": "http://a:1", "D360_TOKEN": "t"})
+        self.run_("status")
+        self.run_("--url", "http://b:2", "status", "--token", "u")
+        self.run_("--url", "http://[::1]:3", "status")
+        self.run_("--url", "http://user@pacs/", "status")
+        self.assertEqual(
+            self.connections.places,
+            [("127.0.0.1", 8360), ("a", 1), ("b", 2), ("::1", 3), ("pacs", None)],
+        )
+        sent = [
+            headers.get("Authorization") for _, _, headers in self.connections.calls
+        ]
+        self.assertEqual(sent, [None, "Bearer t", "Bearer u", "Bearer t", "Bearer t"])
+
+    def test_badURL(self) -> None:
+        """One line for what is no URL."""
+        for url in (
+            "localhost:8360",
+            "ftp://x",
+            "http://",
+            "http://[::1",
+            "http://x:port",
+            "http://x:99999",
+            "",
+        ):
+            self.assertIn("is no URL", self.refused("--url", url, "status"))
+        self.assertEqual(self.connections.opened, 0)
+
+    def test_noAnswer(self) -> None:
+        """Nobody is there, or nobody answers in time."""
+        for error in (ConnectionRefusedError("refused"), TimeoutError("timed out")):
+            self.connections.answers["GET /api/status"] = error
+            line = self.refused("status")
+            self.assertIn("no D360 answers at http://127.0.0.1:8360", line)
+            self.assertIn("--url", line)
+
+    def test_another(self) -> None:
+        """What answers is another program."""
+        for answer in (
+            http.client.BadStatusLine("220 FTP"),
+            (200, b"<html>"),
+            (200, b"\xff\xfe"),
+            (200, []),
+            (200, "text"),
+            (404, "not here"),
+        ):
+            self.connections.answers["GET /api/status"] = answer
+            self.assertIn("is no D360", self.refused("status"))
+
+    def test_refused(self) -> None:
+        """The server's reason is shown."""
+        self.connections.answers["GET /api/status"] = (401, {"error": "give the token"})
+        self.assertEqual(self.refused("status"), "d360ctl: give the token")
+        self.connections.answers["GET /api/status"] = (500, {})
+        self.assertEqual(self.refused("status"), "d360ctl: HTTP status 500")
+
+    def test_usage(self) -> None:
+        """A wrong command line ends with 1 and one line."""
+        for arguments in ((), ("stauts",), ("status", "--prune"), ("status", "x")):
+            self.assertIn("--help", self.refused(*arguments))
+
+    def test_help(self) -> None:
+        """C{--help} and C{--version} end with 0."""
+        status, output, _ = self.run_("--help")
+        self.assertEqual(status, 0)
+        self.assertIn("examples:", output)
+        status, output, _ = self.run_("--version")
+        self.assertEqual(status, 0)
+        self.assertRegex(output, r"^D360 \d")
+
+
+class ReindexTests(CtlTestCase):
+    """C{d360ctl reindex}."""
+
+    def answer(self, *progresses: Any) -> None:
+        """How it goes, call by call."""
+        self.connections.answers |= {
+            "POST /api/reindex": (202, {"progress": None}),
+            "GET /api/reindex": [(200, {"progress": p}) for p in progresses],
+            "DELETE /api/reindex": (200, {"progress": None}),
+        }
+
+    def test_done(self) -> None:
+        """Progress goes to standard error, and the end is success."""
+        self.answer(
+            {**PROGRESS, "running": True, "done": 1, "counted": False}, PROGRESS
+        )
+        status, output, errors = self.run_("reindex")
+        self.assertEqual((status, output), (0, ""))
+        self.assertEqual(
+            errors.splitlines(),
+            [
+                "1/5+ files, 3 added, 2 known, 0 failed, 00:01:01",
+                "5/5 files, 3 added, 2 known, 0 failed, 00:01:01",
+            ],
+        )
+        self.assertEqual(
+            self.connections.calls[0][:2],
+            ("POST /api/reindex", {"prune": False, "full": False}),
+        )
+
+    def test_options(self) -> None:
+        """C{--prune} and C{--full} are asked for."""
+        self.answer(PROGRESS)
+        self.run_("reindex", "--prune", "--full")
+        self.assertEqual(self.connections.calls[0][1], {"prune": True, "full": True})
+
+    def test_json(self) -> None:
+        """Only the end, as JSON."""
+        self.answer({**PROGRESS, "running": True}, PROGRESS)
+        status, output, errors = self.run_("reindex", "--json")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(json.loads(output), PROGRESS)
+
+    def test_missing(self) -> None:
+        """Entries without a file are named with what to do."""
+        self.answer({**PROGRESS, "missing": 2})
+        status, _, errors = self.run_("reindex")
+        self.assertEqual(status, 0)
+        self.assertIn("2 instances of the index have no file", errors)
+        self.assertIn("--prune", errors)
+        self.answer({**PROGRESS, "missing": 2, "pruned": 2})
+        self.assertNotIn("forgets them", self.run_("reindex", "--prune")[2])
+
+    def test_failed(self) -> None:
+        """Files that could not be entered, and an early end: status 1."""
+        self.answer({**PROGRESS, "failed": 1})
+        status, _, errors = self.run_("reindex")
+        self.assertEqual(status, 1)
+        self.assertIn("1 files could not be entered", errors)
+        self.answer({**PROGRESS, "error": "the database does not answer"})
+        status, _, errors = self.run_("reindex")
+        self.assertEqual(status, 1)
+        self.assertIn("the database does not answer", errors)
+
+    def test_running(self) -> None:
+        """One that is running already is left alone."""
+        self.connections.answers["POST /api/reindex"] = (409, {"error": "is running"})
+        self.assertEqual(self.refused("reindex"), "d360ctl: is running")
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends it on the server too, also at its very beginning."""
+        for method in ("POST", "GET"):
+            self.answer()
+            self.connections.answers[f"{method} /api/reindex"] = KeyboardInterrupt()
+            self.assertIn("stopped; run it again", self.refused("reindex"))
+            self.assertEqual(self.connections.calls[-1][0], "DELETE /api/reindex")

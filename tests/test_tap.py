@@ -1,0 +1,167 @@
+"""Tests for L{d360.tap}: the command line, and the server put together."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Site
+
+from d360 import tap
+from d360.errors import StartupError
+from d360.logs import Logger
+from d360.model import Duplicates
+from d360.server import Server
+from d360.tap import Options, makeService
+from d360.ul.factory import UpperLayerFactory
+
+
+class OptionsTests(SynchronousTestCase):
+    """C{twistd d360}'s options."""
+
+    def parse(self, *arguments: str) -> Options:
+        options = Options()
+        options.parseOptions(arguments)
+        return options
+
+    def refused(self, *arguments: str) -> str:
+        """The one line of a mistake."""
+        ended = self.assertRaises(SystemExit, self.parse, *arguments)
+        line = str(ended.code)
+        self.assertTrue(line.startswith("twistd d360: "), line)
+        self.assertTrue(line.endswith("; see twistd d360 --help"), line)
+        self.assertNotIn("\n", line)
+        return line
+
+    def test_defaults(self) -> None:
+        """Conformance 4.4.3."""
+        configuration = self.parse().configuration
+        self.assertEqual(configuration.dicom.port, 104)
+        self.assertEqual(configuration.dicom.aeTitle, "D360PACS")
+        self.assertEqual(configuration.dicom.address, "127.0.0.1")
+        self.assertEqual(configuration.web.port, 8360)
+        self.assertEqual(configuration.dataDirectory, Path.cwd() / "d360-data")
+        self.assertEqual(configuration.database.url, "")
+
+    def test_all(self) -> None:
+        """Each of them has its place in the configuration."""
+        configuration = self.parse(
+            "--port=11112",
+            "--address=0.0.0.0",
+            "--aet=PACS",
+            "--web-port=0",
+            "--data-directory=/srv/d360",
+            "--database=postgresql://d360@host/d360",
+        ).configuration
+        self.assertEqual(configuration.dicom.port, 11112)
+        self.assertEqual(configuration.dicom.address, "0.0.0.0")
+        self.assertEqual(configuration.dicom.aeTitle, "PACS")
+        self.assertEqual(configuration.web.port, 0)
+        self.assertEqual(configuration.dataDirectory, Path("/srv/d360"))
+        self.assertEqual(configuration.database.url, "postgresql://d360@host/d360")
+
+    def test_short(self) -> None:
+        """The short forms."""
+        configuration = self.parse(*"-p 11112 -a PACS -w 1 -d x".split()).configuration
+        self.assertEqual(configuration.dicom.port, 11112)
+        self.assertEqual(configuration.dicom.aeTitle, "PACS")
+        self.assertEqual(configuration.web.port, 1)
+        self.assertEqual(configuration.dataDirectory, Path.cwd() / "x")
+
+    def test_file(self) -> None:
+        """They win over the file; the rest is as the file has it."""
+        path = Path(self.mktemp())
+        path.write_text('[dicom]\nport = 1\nae_title = "F"\nduplicates = "keep"\n')
+        configuration = self.parse(f"--config={path}", "--port=2").configuration
+        self.assertEqual(configuration.dicom.port, 2)
+        self.assertEqual(configuration.dicom.aeTitle, "F")
+        self.assertIs(configuration.dicom.duplicates, Duplicates.KEEP)
+
+    def test_mistakes(self) -> None:
+        """One line for each, and no traceback."""
+        for argument, words in (
+            ("--port=dicom", "--port 'dicom' is not a number"),
+            ("--port=-1", "is not a number"),
+            ("--port=١", "is not a number"),
+            ("--port=70000", "from 0 to 65535"),
+            ("--web-port=", "--web-port '' is not a number"),
+            ("--aet=", "1 to 16 characters"),
+            ("--address=localhost", "an IP address"),
+            ("--database=mysql://x", "postgresql://"),
+            ("--config=no-such-file", "cannot read"),
+            ("--prot=1", "not recognized"),
+            ("start", "unexpected argument 'start'"),
+        ):
+            self.assertIn(words, self.refused(argument))
+
+    def test_version(self) -> None:
+        """C{--version} says which it is, and ends."""
+        self.patch(sys, "stdout", io.StringIO())
+        ended = self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertFalse(ended.code)
+        self.assertRegex(sys.stdout.getvalue(), r"^D360 \d+\.\d+")
+
+
+class ServiceTests(SynchronousTestCase):
+    """L{makeService} puts a server together and opens nothing."""
+
+    def setUp(self) -> None:
+        self.patch(sys, "excepthook", sys.excepthook)
+        self.patch(Logger, "threshold", Logger.threshold)
+        self.data = Path(self.mktemp()).absolute()
+
+    def make(self, text: str = "") -> Server:
+        path = Path(self.mktemp())
+        path.write_text(text)
+        options = Options()
+        options.parseOptions(
+            [f"--config={path}", "--aet=PACS", f"--data-directory={self.data}"]
+        )
+        return makeService(options)
+
+    def test_parts(self) -> None:
+        """Both ports and what they serve."""
+        server = self.make("[dicom]\nshutdown_timeout = 7\n")
+        self.assertEqual(server.name, "d360")
+        dicom, web = server._parts.ports._listeners
+        self.assertIsInstance(dicom.factory, UpperLayerFactory)
+        self.assertIsInstance(web.factory, Site)
+        self.assertEqual((dicom.port, web.port), (104, 8360))
+        self.assertEqual((dicom.option, web.option), ("--port", "--web-port"))
+        self.assertEqual(server._parts.shutdownTimeout, 7)
+        self.assertIn("PACS", server._parts.ready)
+        self.assertFalse(self.data.exists())
+
+    def test_database(self) -> None:
+        """An embedded PostgreSQL unless there is a URL."""
+        self.assertEqual(self.make()._parts.database.kind, "embedded")
+        server = self.make('[database]\nurl = "postgresql://d360@host/d360"\n')
+        self.assertEqual(server._parts.database.kind, "external")
+        self.assertFalse(self.data.exists())
+
+    def test_threshold(self) -> None:
+        """The level of the log is set."""
+        self.make('[log]\nlevel = "error"\n')
+        self.assertEqual(Logger.threshold.name, "error")
+
+    def test_errors(self) -> None:
+        """A StartupError is one line for a person; all else has its traceback."""
+        self.make()
+        errors = io.StringIO()
+        shown: list[object] = []
+        self.patch(sys, "__stderr__", errors)
+        self.patch(sys, "__excepthook__", lambda *error: shown.append(error[1]))
+        expected = StartupError("cannot listen: choose another port")
+        sys.excepthook(StartupError, expected, None)
+        self.assertEqual(
+            errors.getvalue(), "twistd d360: cannot listen: choose another port\n"
+        )
+        unexpected = ZeroDivisionError("of a test")
+        sys.excepthook(ZeroDivisionError, unexpected, None)
+        self.assertEqual(shown, [unexpected])
+
+    def test_disk(self) -> None:
+        """There are threads for the disk, for more than one association."""
+        self.assertGreater(tap.DISK_THREADS, 1)
