@@ -199,7 +199,7 @@ def foldName(name: str) -> str:
     return "=" + "=".join(groups) + "=" if groups else ""
 
 
-_DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})\Z")
+_DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})\Z", re.ASCII)
 
 
 def dateKey(text: str) -> str | None:
@@ -213,7 +213,7 @@ def dateKey(text: str) -> str | None:
     return "".join(match.groups())
 
 
-_TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?\Z")
+_TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?\Z", re.ASCII)
 
 
 def timeKey(text: str, latest: bool = False) -> str | None:
@@ -237,7 +237,7 @@ def timeKey(text: str, latest: bool = False) -> str | None:
     )
 
 
-_INTEGER = re.compile(r"[+-]?\d{1,12}\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,12}\Z")
 
 
 def integerKey(text: str) -> int | None:

@@ -313,7 +313,10 @@ class IArchive(Interface):
         """The folders on the archive's first level, for L{pathsBelow}."""
 
     def pathsBelow(folder: str) -> Deferred[tuple[str, ...]]:
-        """The paths of the files below such a folder, sorted."""
+        """
+        The paths of the files below such a folder, sorted; without those that
+        are L{unsettled} or on their way.
+        """
 
     def space() -> Deferred[DiskSpace]:
         """Space of its file system."""

@@ -6,6 +6,7 @@ what to do.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -26,7 +27,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 
 from d360 import __version__
 from d360.asynchronous import asynchronous
-from d360.errors import DatabaseError, StartupError
+from d360.errors import ArchiveError, DatabaseError, StartupError
 from d360.logs import ContextLogger
 
 _log = ContextLogger("d360.server", "server")
@@ -69,6 +70,7 @@ class DataDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise StartupError(
                 f"another D360 uses the data directory {self.path}; stop it, or "
                 "choose another by --data-directory"
@@ -150,7 +152,7 @@ def _whyNot(listener: Listener, error: CannotListenError) -> str:
             f"cannot listen for {where}: a port below 1024 needs a privilege; "
             f"choose another by {listener.option}, or see docs/administration.rst"
         )
-    if cause == 98:  # EADDRINUSE
+    if cause == errno.EADDRINUSE:
         return (
             f"cannot listen for {where}: the port is in use; stop what uses it, "
             f"or choose another by {listener.option}"
@@ -278,7 +280,7 @@ class Server(Service):
             try:
                 resolved = await self._parts.recover()
                 break
-            except DatabaseError as error:
+            except (ArchiveError, DatabaseError) as error:
                 _log.error("cannot begin yet: {why}", why=str(error))
                 await deferLater(self._reactor, 1.0)
         if resolved:

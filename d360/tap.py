@@ -44,6 +44,10 @@ reactor: Any = _reactor
 #: Threads that wait for the disk. Each association waits for one at a time.
 DISK_THREADS = 16
 
+#: Connections that have no association, yet or any more, beyond those that
+#: have one: to be told that there are too many takes a connection.
+CONNECTIONS_WITHOUT = 256
+
 
 class Options(TwistedOptions):
     """
@@ -203,6 +207,7 @@ def makeService(options: Options) -> Server:
             maxPDULength=dicom.maxPDULength,
             artim=dicom.artimTimeout,
             idleTimeout=dicom.idleTimeout,
+            maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
         ),
     )
     reindex = Reindex(archive, index, reactor)

@@ -64,7 +64,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_short(self) -> None:
         """The short forms."""
-        configuration = self.parse(*"-p 11112 -a PACS -w 1 -d x".split()).configuration
+        configuration = self.parse("-p11112", "-aPACS", "-w1", "-dx").configuration
         self.assertEqual(configuration.dicom.port, 11112)
         self.assertEqual(configuration.dicom.aeTitle, "PACS")
         self.assertEqual(configuration.web.port, 1)

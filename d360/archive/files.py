@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from d360.archive.incoming import FOLDER_MODE, Folders, IncomingFile
+from d360.archive.incoming import FOLDER_MODE, Folders, IncomingFile, syncFolder
 from d360.archive.layout import (
     INCOMING,
     PART,
@@ -311,6 +311,8 @@ class FileArchive:
                 os.fsync(file.fileno())
             os.unlink(probe + "2" + PART)
             os.unlink(probe)
+            for folder in (self._root, os.path.dirname(self._root)):
+                syncFolder(folder)
         except OSError as error:
             raise ArchiveError(
                 f"the archive {self._root} cannot be used: {error.strerror}; it must "
@@ -355,7 +357,17 @@ class FileArchive:
 
     @asynchronous
     async def exists(self, location: Location) -> bool:
-        return await self._system(os.path.isfile, self._path(location))
+        path = self._path(location)
+
+        def look() -> bool:
+            try:
+                os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+        # Whatever else goes wrong does not mean that it is gone.
+        return await self._system(look)
 
     @asynchronous
     async def readWith(self, location: Location, reader: Callable[[BinaryIO], T]) -> T:
@@ -378,12 +390,32 @@ class FileArchive:
         for name in names:
             mark = fromMark(name)
             if mark is not None and mark[1] not in inUse:
-                found[mark[0].path] = mark[0]
+                found[os.path.join(incoming, name)] = mark[0]
             elif name.endswith(PART) and name.removesuffix(PART) not in inUse:
                 stale.append(os.path.join(incoming, name))
-        if stale:
-            await self._system(_unlinkAll, stale)
-        return tuple(found[path] for path in sorted(found))
+        return await self._system(self._marked, found, stale)
+
+    def _marked(
+        self, found: dict[str, Location], stale: list[str]
+    ) -> tuple[Location, ...]:
+        """
+        The places of marks that lead to a file. One that was lost before it
+        was linked leads to none, or to the file of another receipt, which is
+        no business of its.
+        """
+        marked = {}
+        for mark, location in found.items():
+            place = os.path.join(self._root, location.path)
+            try:
+                isLinked = os.path.samefile(mark, place)
+            except (FileNotFoundError, NotADirectoryError):
+                isLinked = False
+            if isLinked:
+                marked[location.path] = location
+            else:
+                stale.append(mark)
+        _unlinkAll(stale)
+        return tuple(marked[path] for path in sorted(marked))
 
     @asynchronous
     async def settle(self, location: Location) -> None:
@@ -417,10 +449,14 @@ class FileArchive:
 
         def read() -> tuple[str, ...]:
             found = []
-            for above, _, names in os.walk(os.path.join(self._root, folder)):
+            top = os.path.join(self._root, folder)
+            for above, _, names in os.walk(top, onerror=_unlessGone):
                 relative = os.path.relpath(above, self._root)
                 found += [f"{relative}/{n}" for n in names if not n.startswith(".")]
-            return tuple(sorted(found))
+            # What is on its way is entered by who receives it, or not at all.
+            marks = map(fromMark, os.listdir(os.path.join(self._root, INCOMING)))
+            onTheirWay = {mark[0].path for mark in marks if mark is not None}
+            return tuple(sorted(path for path in found if path not in onTheirWay))
 
         return await self._system(read)
 
@@ -430,6 +466,11 @@ class FileArchive:
         return DiskSpace(
             total=state.f_frsize * state.f_blocks, free=state.f_frsize * state.f_bavail
         )
+
+
+def _unlessGone(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 def _unlinkAll(paths: list[str]) -> None:

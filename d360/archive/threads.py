@@ -81,6 +81,7 @@ class DiskThreads:
 
     def _deliver(self) -> None:
         self._waking = False
-        while self._results:
+        # Those that come meanwhile have their turn after the network's.
+        for _ in range(len(self._results)):
             deferred, result = self._results.popleft()
             deferred.callback(result)

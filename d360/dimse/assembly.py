@@ -17,8 +17,7 @@ class CommandAssembly:
     """The command set that is coming in, piece by piece."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._data = bytearray()
         self._contextID = 0
 
     def write(self, fragment: Fragment) -> Command | None:
@@ -29,17 +28,15 @@ class CommandAssembly:
         @raise PDUError: it is too long, malformed, or spread over several
             presentation contexts.
         """
-        if self._pieces and fragment.contextID != self._contextID:
+        if self._data and fragment.contextID != self._contextID:
             raise PDUError(
                 PDUError.INVALID_PARAMETER, "presentation context changed in a message"
             )
         self._contextID = fragment.contextID
-        self._size += len(fragment.data)
-        if self._size > MAX_COMMAND_SET:
+        self._data += fragment.data
+        if len(self._data) > MAX_COMMAND_SET:
             raise PDUError(PDUError.INVALID_PARAMETER, "command set is too long")
-        self._pieces.append(bytes(fragment.data))
         if not fragment.isLast:
             return None
-        data = b"".join(self._pieces)
-        self._pieces, self._size = [], 0
+        data, self._data = bytes(self._data), bytearray()
         return decode(data)

@@ -6,6 +6,7 @@ request, its data set as it streams in, its responses.
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pydicom.dataelem import RawDataElement
@@ -13,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -29,6 +31,9 @@ from d360.model import Command, Fragment, PresentationContext
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
+#: Keys that an identifier may have: reading them takes its time.
+MAX_ELEMENTS = 1024
+
 if TYPE_CHECKING:
     from d360.dimse.association import Association
 
@@ -39,8 +44,7 @@ class _Gathering:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._data = bytearray()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """It is always ready for more."""
@@ -49,20 +53,35 @@ class _Gathering:
         """See L{registerProducer}."""
 
     def write(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self._limit:
+        self._data += data
+        if len(self._data) > self._limit:
             raise DIMSEError(
                 CANNOT_UNDERSTAND, f"Identifier longer than {self._limit} bytes"
             )
-        self._pieces.append(bytes(data))
 
     def dataset(self, transferSyntax: str) -> Dataset:
         syntax = UID(transferSyntax)
-        data = BytesIO(b"".join(self._pieces))
+        data = BytesIO(self._data)
+        tags = count(1)
+
+        def isTooMuch(tag: BaseTag, vr: str | None, length: int) -> bool:
+            if next(tags) > MAX_ELEMENTS:
+                raise DIMSEError(
+                    CANNOT_UNDERSTAND, f"Identifier of more than {MAX_ELEMENTS} keys"
+                )
+            return False
+
         try:
-            dataset = read_dataset(data, syntax.is_implicit_VR, syntax.is_little_endian)
-            tags = tuple(dataset.keys())
-            elements: list[Any] = [dataset.get_item(tag) for tag in tags]
+            dataset = read_dataset(
+                data,
+                syntax.is_implicit_VR,
+                syntax.is_little_endian,
+                stop_when=isTooMuch,
+            )
+            keys = tuple(dataset.keys())
+            elements: list[Any] = [dataset.get_item(key) for key in keys]
+        except DIMSEError:
+            raise
         except Exception:
             # pydicom raises whatever its readers stumble over.
             raise DIMSEError(

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
-from d360.errors import DatabaseError
+from d360.errors import DatabaseError, DatabaseUnavailable
 from d360.index import results, sql
 from d360.index.pool import ConnectionPool
 from d360.index.registrar import Registrar
@@ -116,6 +116,9 @@ class PostgreSQLIndex:
     @asynchronous
     async def state(self) -> DatabaseState:
         try:
+            # Who asks wants to know now, and not when patience is at its end.
+            if self._reading.isAway:
+                raise DatabaseUnavailable("it is away")
             rows = await self._reading.query("state", sql.STATE)
         except DatabaseError:
             available = False

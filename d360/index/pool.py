@@ -125,7 +125,11 @@ class ConnectionPool:
         self._closed = False
 
     def query(
-        self, name: str, statement: Statement, repeatable: bool = True
+        self,
+        name: str,
+        statement: Statement,
+        repeatable: bool = True,
+        isWanted: Callable[[], bool] = lambda: True,
     ) -> Deferred[list[tuple[Any, ...]]]:
         """
         Run one statement, which is a transaction of its own.
@@ -133,6 +137,8 @@ class ConnectionPool:
         @param name: for the log.
         @param repeatable: it only reads, so that it is tried once more when
             the connection turns out to be lost.
+        @param isWanted: asked when its turn has come; if not, it is not run
+            and has no rows.
         @return: its rows.
         @raise DatabaseUnavailable: C{uncertain} only if it is not repeatable
             and was sent.
@@ -140,16 +146,24 @@ class ConnectionPool:
         """
         # What cancels it ends the wait, never the statement.
         result: Deferred[list[tuple[Any, ...]]] = Deferred()
-        self._query(name, statement, repeatable).addBoth(result.callback)
+        done = self._query(name, statement, repeatable, isWanted)
+        done.addBoth(result.callback)
         return result
 
     @asynchronous
     async def _query(
-        self, name: str, statement: Statement, repeatable: bool
+        self,
+        name: str,
+        statement: Statement,
+        repeatable: bool,
+        isWanted: Callable[[], bool],
     ) -> list[tuple[Any, ...]]:
         attempts = 2 if repeatable else 1
         while True:
             connection = await self._acquire()
+            if not isWanted():
+                self._release(connection)
+                return []
             attempts -= 1
             began = self._reactor.seconds()
             guard = self._reactor.callLater(
@@ -186,6 +200,11 @@ class ConnectionPool:
                 if guard.active():
                     guard.cancel()
 
+    @property
+    def isAway(self) -> bool:
+        """The last attempt to connect failed, and there is no connection."""
+        return not self._open and self._retry is not None
+
     def close(self) -> None:
         """Drop all connections; who waits is told. A plain call."""
         self._closed = True
@@ -201,6 +220,9 @@ class ConnectionPool:
             return DatabaseUnavailable(
                 f"the database has no room or memory left: SQLSTATE {code}"
             )
+        if code in ("57014", "55P03"):
+            # The statement, or a lock, took longer than it may.
+            return DatabaseUnavailable(f"the database is too slow: SQLSTATE {code}")
         return StatementRefused(name, code)
 
     # --- who waits ----------------------------------------------------------

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from d360.asynchronous import asynchronous
-from d360.errors import DatabaseError, DatabaseUnavailable
+from d360.errors import DatabaseUnavailable
 from d360.index import sql
 from d360.index.pool import ConnectionPool, StatementRefused
 from d360.index.rows import batch
@@ -95,7 +95,10 @@ class Registrar:
         except Exception:
             self.log.failure("entering a batch")
             for entry in entries:
-                entry.done.errback(DatabaseError("not entered: a mistake of ours"))
+                # It may have been committed before whatever went wrong.
+                entry.done.errback(
+                    DatabaseUnavailable("a mistake of ours", uncertain=True)
+                )
         else:
             for entry, row in zip(entries, rows, strict=True):
                 entry.done.callback(_registration(row))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
@@ -24,6 +26,25 @@ NEXT_BATCH = 500
 FEW = 5000
 
 
+class _Questions:
+    """
+    What one query asks the database.
+
+    @ivar wanted: whether its answers still are; then what has not been sent
+        yet is not.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.wanted = True
+        self._pool = pool
+
+    def query(
+        self, name: str, statement: sql.Statement
+    ) -> Deferred[list[tuple[Any, ...]]]:
+        """L{ConnectionPool.query}; without rows when no answer is wanted."""
+        return self._pool.query(name, statement, isWanted=lambda: self.wanted)
+
+
 class _MatchingIDs:
     """
     The IDs of the entities that match, in order, slice by slice.
@@ -32,8 +53,8 @@ class _MatchingIDs:
     @ivar _complete: no more than C{_rest} are to come.
     """
 
-    def __init__(self, pool: ConnectionPool, query: Query) -> None:
-        self._pool = pool
+    def __init__(self, questions: _Questions, query: Query) -> None:
+        self._questions = questions
         self._query = query
         self._rest: list[int] = []
         self._complete = False
@@ -50,7 +71,7 @@ class _MatchingIDs:
         if self._complete:
             ids, self._rest = self._rest[:count], self._rest[count:]
             return ids
-        rows = await self._pool.query(
+        rows = await self._questions.query(
             "match: walk", sql.nextIDs(self._query, self._last, count)
         )
         ids = [row[0] for row in rows]
@@ -62,7 +83,9 @@ class _MatchingIDs:
 
     @asynchronous
     async def _findFew(self) -> None:
-        rows = await self._pool.query("match: find", sql.firstIDs(self._query, FEW + 1))
+        rows = await self._questions.query(
+            "match: find", sql.firstIDs(self._query, FEW + 1)
+        )
         if len(rows) <= FEW:
             self._rest = sorted(
                 (row[0] for row in rows), reverse=sql.newestFirst(self._query.level)
@@ -75,9 +98,9 @@ class Matches:
     """The entities that match a query."""
 
     def __init__(self, pool: ConnectionPool, query: Query) -> None:
-        self._pool = pool
+        self._questions = _Questions(pool)
         self._query = query
-        self._ids = _MatchingIDs(pool, query)
+        self._ids = _MatchingIDs(self._questions, query)
         self._size = FIRST_BATCH
         self._closed = False
 
@@ -90,7 +113,7 @@ class Matches:
                 self._closed = True
                 break
             self._size = NEXT_BATCH
-            rows = await self._pool.query(
+            rows = await self._questions.query(
                 "match: details", sql.details(self._query, ids)
             )
             # All of a page may have been removed since it was found.
@@ -104,6 +127,7 @@ class Matches:
 
     def close(self) -> None:
         self._closed = True
+        self._questions.wanted = False
 
 
 class _HoldingSeries:
@@ -112,8 +136,8 @@ class _HoldingSeries:
     together about as many instances as a batch takes.
     """
 
-    def __init__(self, pool: ConnectionPool, query: Query) -> None:
-        self._pool = pool
+    def __init__(self, questions: _Questions, query: Query) -> None:
+        self._questions = questions
         self._query = query
         self._found: deque[tuple[int, int]] = deque()
         self._complete = False
@@ -134,14 +158,14 @@ class _HoldingSeries:
     @asynchronous
     async def _find(self) -> None:
         if not self._last:
-            rows = await self._pool.query(
+            rows = await self._questions.query(
                 "locate: find", sql.firstSeries(self._query, FEW + 1)
             )
             if len(rows) <= FEW:
                 self._found.extend(sorted((row[0], row[1]) for row in rows))
                 self._complete = True
                 return
-        rows = await self._pool.query(
+        rows = await self._questions.query(
             "locate: walk", sql.nextSeries(self._query, self._last, NEXT_BATCH)
         )
         self._found.extend((row[0], row[1]) for row in rows)
@@ -155,9 +179,9 @@ class StoredInstances:
     """The instances below the entities that match a query."""
 
     def __init__(self, pool: ConnectionPool, query: Query) -> None:
-        self._pool = pool
+        self._questions = _Questions(pool)
         self._query = query
-        self._holding = _HoldingSeries(pool, query)
+        self._holding = _HoldingSeries(self._questions, query)
         self._series: Sequence[int] = ()
         self._after = sql.START
         self._closed = False
@@ -171,7 +195,7 @@ class StoredInstances:
                 if not self._series:
                     self._closed = True
                     break
-            rows = await self._pool.query(
+            rows = await self._questions.query(
                 "locate: instances",
                 sql.instancesOf(self._query, self._series, self._after, NEXT_BATCH),
             )
@@ -195,6 +219,7 @@ class StoredInstances:
 
     def close(self) -> None:
         self._closed = True
+        self._questions.wanted = False
 
 
 @asynchronous

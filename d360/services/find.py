@@ -29,7 +29,7 @@ from d360.services.sopclasses import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 _C_FIND = 0x0020
 
 #: Bytes of an identifier; a list of thousands of UIDs fits.
-MAX_IDENTIFIER_LENGTH = 1024 * 1024
+MAX_IDENTIFIER_LENGTH = 320 * 1024
 
 
 def encoderFor(

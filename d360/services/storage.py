@@ -269,7 +269,7 @@ class StorageService:
                 receipt.record, ours, self._duplicates
             )
             if (
-                registration.outcome is Outcome.DUPLICATE
+                registration.outcome in (Outcome.DUPLICATE, Outcome.KEPT)
                 and registration.location != ours
                 and not await self._archive.exists(registration.location)
             ):

@@ -338,20 +338,41 @@ class PowerLossTests(FilesCase):
             self.assertEqual((), self.successResultOf(self.archive.unsettled()))
             self.assertEqual([], self.names(), name)
 
+    def prepareFolders(self) -> list[str]:
+        """Make the folders, so that only the file's own steps are hit."""
+        writer = self.archive.create(HEAD)
+        self.successResultOf(writer.commit(STUDY, SERIES, "1"))
+        self.successResultOf(writer.settle())
+        return self.names()
+
+    def test_betweenMarkAndLink(self) -> None:
+        """The mark leads to no file, and goes."""
+        before = self.prepareFolders()
+        self.crashIn("link")
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.assertEqual(before, self.names())
+
+    def test_betweenMarkAndTakenName(self) -> None:
+        """The mark names a file that is another receipt's, which stays."""
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.successResultOf(writer.settle())
+        before = self.names()
+        self.crashIn("link")
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.assertEqual(before, self.names())
+
     def test_afterTheMark(self) -> None:
-        for name, there in (("link", False), ("fsync", True)):
-            # Folders are made before, so that only the file's sync is hit.
-            writer = self.archive.create(HEAD)
-            self.successResultOf(writer.commit(STUDY, SERIES, "1"))
-            self.successResultOf(writer.settle())
-            self.crashIn(name)
-            (location,) = self.successResultOf(self.archive.unsettled())
-            self.assertEqual(len(HEAD), location.dataSetOffset)
-            exists = self.archive.exists(location)
-            self.assertEqual(there, self.successResultOf(exists))
-            self.successResultOf(self.archive.remove(location))
-            self.successResultOf(self.archive.settle(location))
-            self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        """Mark and file are there."""
+        self.prepareFolders()
+        self.crashIn("fsync")
+        (location,) = self.successResultOf(self.archive.unsettled())
+        self.assertEqual(len(HEAD), location.dataSetOffset)
+        self.assertTrue(self.successResultOf(self.archive.exists(location)))
+        self.successResultOf(self.archive.remove(location))
+        self.successResultOf(self.archive.settle(location))
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
 
     def test_syncedBeforeSuccess(self) -> None:
         """File and folder, and the parents of new folders."""
@@ -423,3 +444,23 @@ class SettlingTests(FilesCase):
             self.clock.advance(files.SETTLE_DELAY)
         self.failureResultOf(settled[0], ArchiveError)
         self.successResultOf(settled[1])
+
+
+class ReadErrorTests(FilesCase):
+    """What cannot be looked at is not gone."""
+
+    def test_exists(self) -> None:
+        """Only a file that is not there is not there."""
+        archive = self.makeArchive()
+        location = Location("00/1/2/3.dcm", 132)
+        self.assertFalse(self.successResultOf(archive.exists(location)))
+        with patch.object(files.os, "stat", side_effect=OSError(errno.EIO, "no")):
+            self.failureResultOf(archive.exists(location), ArchiveError)
+
+    def test_pathsBelow(self) -> None:
+        """A folder that cannot be read is no empty folder."""
+        archive = self.makeArchive()
+        os.makedirs(os.path.join(self.directory, "00", "1"))
+        refuse = OSError(errno.EIO, "no")
+        with patch.object(files.os, "scandir", side_effect=refuse):
+            self.failureResultOf(archive.pathsBelow("00"), ArchiveError)

@@ -128,8 +128,9 @@ class MemoryArchive:
         return succeed(("00", "01"))
 
     def pathsBelow(self, folder: str) -> Deferred[tuple[str, ...]]:
+        marked = {location.path for location in self.marks}
         found = (path for path in self.files if path.startswith(f"{folder}/"))
-        return succeed(tuple(sorted(found)))
+        return succeed(tuple(sorted(path for path in found if path not in marked)))
 
     def space(self) -> Deferred[DiskSpace]:
         return succeed(DiskSpace(2**40, 2**39))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -394,6 +395,17 @@ class DatasetTests(AssociationTestCase):
         self.receiveData(5, b"x" * 9, 3)
         self.assertEqual(self.responses()[0].Status, 0xC000)
 
+    def test_identifierOfTooManyKeys(self) -> None:
+        """An identifier is bounded in keys too."""
+        self.service.body = lambda operation: operation.readDataset(1 << 20)
+        self.receive(5, FIND_RQ)
+        keys = b"".join(
+            bytes.fromhex("1000") + n.to_bytes(2, "little") + bytes(4)
+            for n in range(2000)
+        )
+        self.receiveData(5, keys)
+        self.assertEqual(self.responses()[0].Status, 0xC000)
+
     def test_identifierDamaged(self) -> None:
         """An identifier that cannot be decoded is answered C000."""
         self.service.body = lambda operation: operation.readDataset(100)
@@ -448,6 +460,15 @@ class WrongMessageTests(AssociationTestCase):
         for _ in range(4):
             self.association.fragmentReceived(piece)
         self.assertRaises(PDUError, self.association.fragmentReceived, piece)
+
+    def test_emptyFragments(self) -> None:
+        """Fragments without data take no memory, however many come."""
+        empty = Fragment(1, True, False, memoryview(b""))
+        for _ in range(1000):
+            self.association.fragmentReceived(empty)
+        self.assertLess(sys.getsizeof(self.association._assembly._data), 1000)
+        self.receive(1, ECHO)
+        self.assertEqual(len(self.service.operations), 1)
 
     def test_responseToNothing(self) -> None:
         """A response without a request."""

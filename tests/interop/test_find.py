@@ -4,20 +4,15 @@ C-FIND as DCMTK's findscu sees it (PS3.4 C.4.1, conformance 7.2.2).
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop import wire
 from tests.interop.findset import (
-    HEAD,
     JAPANESE,
     NAMELESS,
     POLISH,
@@ -28,145 +23,15 @@ from tests.interop.findset import (
     many,
     send,
 )
+from tests.interop.findtables import (
+    ALWAYS,
+    CHARACTER_SET,
+    KEYS,
+    NAMED,
+    RETURNED,
+    TAGS,
+)
 from tests.interop.running import Responses, RunningServer, readResponses, sharedServer
-from tests.services.datasets import encode
-
-#: The tags of what is asked and answered below, by keyword.
-TAGS = {
-    "InstanceCreationDate": "0008,0012",
-    "InstanceCreationTime": "0008,0013",
-    "SOPClassUID": "0008,0016",
-    "SOPInstanceUID": "0008,0018",
-    "StudyDate": "0008,0020",
-    "SeriesDate": "0008,0021",
-    "StudyTime": "0008,0030",
-    "SeriesTime": "0008,0031",
-    "AccessionNumber": "0008,0050",
-    "Modality": "0008,0060",
-    "ModalitiesInStudy": "0008,0061",
-    "StudyDescription": "0008,1030",
-    "SeriesDescription": "0008,103e",
-    "PatientName": "0010,0010",
-    "PatientID": "0010,0020",
-    "PatientBirthDate": "0010,0030",
-    "PatientSex": "0010,0040",
-    "AnatomicalOrientationType": "0010,2210",
-    "BodyPartExamined": "0018,0015",
-    "PatientPosition": "0018,5100",
-    "StudyInstanceUID": "0020,000d",
-    "SeriesInstanceUID": "0020,000e",
-    "StudyID": "0020,0010",
-    "SeriesNumber": "0020,0011",
-    "InstanceNumber": "0020,0013",
-    "Laterality": "0020,0060",
-    "NumberOfPatientRelatedStudies": "0020,1200",
-    "NumberOfPatientRelatedSeries": "0020,1202",
-    "NumberOfPatientRelatedInstances": "0020,1204",
-    "NumberOfStudyRelatedSeries": "0020,1206",
-    "NumberOfStudyRelatedInstances": "0020,1208",
-    "NumberOfSeriesRelatedInstances": "0020,1209",
-}
-
-#: Conformance 7.2.2.2: all that a level returns, and what the set has there.
-RETURNED: dict[str, dict[str, str]] = {
-    "PATIENT": {
-        "PatientName": "Müller^Jürgen",
-        "PatientID": "F1",
-        "PatientBirthDate": "19700131",
-        "PatientSex": "M",
-        "NumberOfPatientRelatedStudies": "2",
-        "NumberOfPatientRelatedSeries": "3",
-        "NumberOfPatientRelatedInstances": "4",
-    },
-    "STUDY": {
-        "AccessionNumber": "ACC1",
-        "PatientName": "Müller^Jürgen",
-        "PatientID": "F1",
-        "PatientBirthDate": "19700131",
-        "PatientSex": "M",
-        "StudyID": "ST1",
-        "StudyInstanceUID": THORAX,
-        "StudyDate": "20240110",
-        "StudyTime": "101530.25",
-        "ModalitiesInStudy": "CT\\PR",
-        "StudyDescription": "Thorax, schräg",
-        "NumberOfStudyRelatedSeries": "2",
-        "NumberOfStudyRelatedInstances": "3",
-    },
-    "SERIES": {
-        "StudyInstanceUID": THORAX,
-        "SeriesInstanceUID": f"{THORAX}.1",
-        "SeriesDescription": "Axial",
-        "SeriesNumber": "1",
-        "Modality": "CT",
-        "SeriesDate": "20240111",
-        "SeriesTime": "101531",
-        "Laterality": "L",
-        "BodyPartExamined": "CHEST",
-        "PatientPosition": "HFS",
-        "AnatomicalOrientationType": "BIPED",
-        "NumberOfSeriesRelatedInstances": "2",
-    },
-    "IMAGE": {
-        "StudyInstanceUID": THORAX,
-        "SeriesInstanceUID": f"{THORAX}.1",
-        "SOPInstanceUID": f"{THORAX}.1.2",
-        "SOPClassUID": "CTImageStorage",  # as findscu calls it
-        "InstanceNumber": "2",
-        "InstanceCreationDate": "20240112",
-        "InstanceCreationTime": "101602",
-    },
-}
-
-#: What names one entity of a level in the set.
-NAMED = {
-    "PATIENT": ("PatientID=F1",),
-    "STUDY": (f"StudyInstanceUID={THORAX}",),
-    "SERIES": (f"StudyInstanceUID={THORAX}", f"SeriesInstanceUID={THORAX}.1"),
-    "IMAGE": (f"StudyInstanceUID={THORAX}", f"SOPInstanceUID={THORAX}.1.2"),
-}
-
-#: Conformance 7.2.2.1: each key with a value that finds that entity, and one
-#: that does not.
-KEYS: dict[str, dict[str, tuple[str, str]]] = {
-    "PATIENT": {
-        "PatientName": ("Müll*", "Mill*"),
-        "PatientID": ("F1", "F"),
-        "PatientBirthDate": ("19700101-19701231", "19710101-"),
-        "PatientSex": ("M", "F"),
-    },
-    "STUDY": {
-        "AccessionNumber": ("ACC1", "ACC2"),
-        "PatientName": ("*jürgen", "*jurgens"),
-        "PatientID": ("F1", "F2"),
-        "PatientBirthDate": ("-19700131", "-19700130"),
-        "PatientSex": ("M", "F"),
-        "StudyID": ("ST1", "ST2"),
-        "StudyInstanceUID": (THORAX, HEAD),
-        "StudyDate": ("20240101-20240131", "20240111-"),
-        "StudyTime": ("1000-1030", "1016-1030"),
-        "ModalitiesInStudy": ("PR", "MR"),
-        "StudyDescription": ("*schr?g", "*schr?"),
-    },
-    "SERIES": {
-        "StudyInstanceUID": (THORAX, HEAD),
-        "SeriesInstanceUID": (f"{THORAX}.1", f"{THORAX}.3"),
-        "SeriesNumber": ("1", "2"),
-        "Modality": ("CT", "PR"),
-    },
-    "IMAGE": {
-        "StudyInstanceUID": (THORAX, HEAD),
-        "SeriesInstanceUID": (f"{THORAX}.1", f"{THORAX}.2"),
-        "SOPInstanceUID": (f"{THORAX}.1.2", f"{THORAX}.1.1"),
-        "SOPClassUID": ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"),
-        "InstanceNumber": ("2", "1"),
-    },
-}
-
-#: In each answer, whatever was asked.
-ALWAYS = {"0008,0052", "0008,0054", "0008,0056"}
-
-CHARACTER_SET = "0008,0005"
 
 _server: list[RunningServer] = []
 
@@ -556,124 +421,3 @@ class CountTests(FindTestCase):
                 model="-P",
             ).matches
             self.assertEqual(match["0020,1204"], str(step))
-
-
-#: Studies of the patient MANY, and on how many associations they are sent.
-MANY, SENDERS = 1200, 4
-
-_many: list[int] = []
-
-
-def storeMany(server: RunningServer) -> None:
-    """Store them, once."""
-    if _many:
-        return
-    share = MANY // SENDERS
-
-    def store(first: int) -> None:
-        _many.extend(send(server, many("MANY", first, share)))
-
-    threads = [Thread(target=store, args=(n * share,)) for n in range(SENDERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if _many != [0] * MANY:
-        raise RuntimeError("the studies were not stored")
-
-
-class ManyTests(FindTestCase):
-    """A query with many matches (PS3.4 C.4.1.2, C.4.1.3)."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        storeMany(self.server)
-
-    def question(self) -> bytes:
-        """An identifier that finds them all."""
-        query = Dataset()
-        query.QueryRetrieveLevel = "STUDY"
-        query.PatientID = "MANY"
-        for keyword in ("StudyInstanceUID", "StudyDescription", "PatientName"):
-            setattr(query, keyword, "")
-        return encode(query)
-
-    def openNarrow(self) -> wire.Peer:
-        """An association whose peer takes little at a time."""
-        peer = wire.Peer(self.server, isNarrow=True)
-        self.addCleanup(peer.socket.close)
-        peer.associate([(wire.STUDY_FIND, [wire.EXPLICIT])])
-        return peer
-
-    def test_all(self) -> None:
-        """Each study comes, once."""
-        responses = self.ask("STUDY", "PatientID=MANY", "StudyInstanceUID")
-        self.assertEqual(len(responses.matches), MANY)
-        self.assertEqual(len({m["0020,000d"] for m in responses.matches}), MANY)
-
-    def test_stream(self) -> None:
-        """The first match leaves before the last is read."""
-        before = self.server.logged().count("C-FIND 77:")
-        peer = self.openNarrow()
-        peer.send(wire.find(1, 77, wire.STUDY_FIND, self.question()))
-        self.assertEqual(peer.response().status, 0xFF00)
-        self.assertEqual(self.server.logged().count("C-FIND 77:"), before)
-        statuses = [peer.response().status for _ in range(MANY)]
-        self.assertEqual(statuses, [0xFF00] * (MANY - 1) + [0])
-        peer.release()
-
-    def test_cancel(self) -> None:
-        """
-        C-CANCEL stops the query: FE00 without an identifier; a late one is
-        ignored.
-        """
-        peer = self.openNarrow()
-        peer.send(wire.find(1, 5, wire.STUDY_FIND, self.question()))
-        self.assertEqual(peer.response().status, 0xFF00)
-        peer.send(wire.cancel(1, 4) + wire.cancel(1, 5))
-        count = 1
-        while (response := peer.response()).status == 0xFF00:
-            count += 1
-        self.assertEqual(response.status, 0xFE00)
-        self.assertIsNone(response.data)
-        self.assertLess(count, MANY)
-        peer.send(wire.cancel(1, 5))
-        peer.send(wire.find(1, 6, wire.STUDY_FIND, self.question()))
-        self.assertEqual(peer.response().messageID, 6)
-        peer.socket.close()
-
-    def test_findscu(self) -> None:
-        """findscu's own C-CANCEL."""
-        output = self.server.client(
-            "findscu",
-            *("-d", "-S", "--cancel", "1", "-k", "QueryRetrieveLevel=STUDY"),
-            *("-k", "PatientID=MANY", "-k", "StudyInstanceUID", "-pdu", "4096"),
-        ).output
-        responses = readResponses(output)
-        self.assertEqual(responses.statuses[-1], "FE00", len(responses.statuses))
-        self.assertLess(len(responses.matches), MANY)
-
-    def test_peerGone(self) -> None:
-        """A peer that goes away in the middle of the answers."""
-        peer = self.openNarrow()
-        peer.send(wire.find(1, 78, wire.STUDY_FIND, self.question()))
-        peer.response()
-        begin = self.server.log.stat().st_size
-        peer.socket.close()
-        self.server.waitFor(re.compile(r"ended \(PEER to D360PACS\)"), begin)
-        self.assertNotIn("Traceback", self.server.logged()[begin:])
-
-    def test_together(self) -> None:
-        """Several query at the same time."""
-        command = ["-S", "-v", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=MANY"]
-        asking = [
-            subprocess.Popen(
-                self.server.clientCommand("findscu", *command),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            for _ in range(4)
-        ]
-        for process in asking:
-            output, _ = process.communicate(timeout=60)
-            self.assertEqual(output.count(b"Find Response: "), MANY)
