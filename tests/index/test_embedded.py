@@ -349,4 +349,6 @@ class WatchTests(TestCase):
         self.server = EmbeddedServer(self.folder)
         self.server.start()
         await self.index.register(one, place(one), REPLACE)
+        # The state is not older than the last attempt to connect.
+        await deferLater(reactor, 1.0)
         self.assertTrue((await self.index.state()).available)
