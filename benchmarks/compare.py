@@ -101,7 +101,7 @@ def measureFind(server: Server, rounds: int) -> Any:
     wanted += ["AccessionNumber", "ModalitiesInStudy", "PatientBirthDate"]
     results = {}
     for name, key, repeat in (
-        ("one patient", "PatientID=P010000", 50),
+        ("one patient", "PatientID=P000300", 50),
         ("one day", "StudyDate=20260105", 5),
     ):
         times = []

@@ -13,6 +13,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 
+#: Seconds between the start of a server and its first work.
+SETTLE = 3
+
 
 def freePort() -> int:
     """A port that nobody listens on."""
@@ -87,6 +90,9 @@ class Server:
                 said = (self.folder / "output.log").read_text(errors="replace")
                 raise SystemExit(f"{self.name} does not start; it says:\n{said}")
             time.sleep(0.1)
+        # What the server before has left to the disk is not this one's work.
+        os.sync()
+        time.sleep(SETTLE)
 
     def stop(self) -> None:
         """Stop it and wait for its end."""
