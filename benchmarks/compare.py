@@ -60,9 +60,12 @@ def _store(server: Server, folders: list[Path], noDelay: bool) -> float:
     return seconds
 
 
-def _find(server: Server, keys: list[str], repeat: int = 1) -> tuple[float, str]:
+def _find(
+    server: Server, keys: list[str], repeat: int = 1, quiet: bool = False
+) -> tuple[float, str]:
     """Query, over one association; seconds, and what findscu printed."""
     command = [dcmtk("findscu"), "-S", "-aec", server.aeTitle, "--repeat", str(repeat)]
+    command += ["-q"] if quiet else []
     for key in ["QueryRetrieveLevel=STUDY", *keys]:
         command += ["-k", key]
     start = time.perf_counter()
@@ -107,9 +110,10 @@ def measureFind(server: Server, rounds: int) -> Any:
         times = []
         for _ in range(rounds):
             # What the client takes to start and to associate falls out.
-            once, output = _find(server, [key, *wanted], 1)
-            many, _ = _find(server, [key, *wanted], 1 + repeat)
+            once, _ = _find(server, [key, *wanted], 1, quiet=True)
+            many, _ = _find(server, [key, *wanted], 1 + repeat, quiet=True)
             times.append((many - once) / repeat)
+        _, output = _find(server, [key, *wanted])
         matches = len(re.findall(r"\(0020,000d\) UI \[", output))
         results[name] = {
             "matches": matches,

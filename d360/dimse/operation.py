@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from d360.asynchronous import asynchronous
 from d360.dimse import commands
 from d360.dimse.fragmentation import fragments
 from d360.dimse.status import CANNOT_UNDERSTAND, isPending
@@ -131,6 +130,7 @@ class Operation:
         self.cancelled = False
         self.ended = False
         self.finalStatus: int | None = None
+        self._lastCommand: tuple[int, bytes] = (-1, b"")
         self.finalComment = ""
         self._lost: AssociationEnded | None = None
         self._consumer: IConsumer | None = None
@@ -235,17 +235,25 @@ class Operation:
 
     # --- the responses go out
 
-    @asynchronous
-    async def respond(
+    def respond(
         self, status: int, dataset: Dataset | bytes | None = None, **elements: Any
-    ) -> None:
+    ) -> Deferred[None]:
         """See L{IOperation.respond}."""
-        if self._lost is None and self._awaitsDataset:
-            await self._datasetRead()
+        if self._awaitsDataset and self._lost is None:
+            return self._datasetRead().addCallback(
+                lambda _: self._respond(status, dataset, elements)
+            )
+        return self._respond(status, dataset, elements)
+
+    def _respond(
+        self, status: int, dataset: Dataset | bytes | None, elements: dict[str, Any]
+    ) -> Deferred[None]:
+        # A query has thousands of responses, so that no coroutine is made for
+        # one that can be sent at once.
         if self._lost is not None:
-            raise self._lost
+            return fail(self._lost)
         if self.ended:
-            raise RuntimeError("the final response was sent already")
+            return fail(RuntimeError("the final response was sent already"))
         if isinstance(dataset, Dataset):
             dataset = _encodeDataset(dataset, self.context.transferSyntax)
         buffers = self._response(status, dataset, elements)
@@ -257,13 +265,30 @@ class Operation:
         if self.ended:
             self.association.operationEnded(self)
         elif not self.association.writable:
-            await self.association.whenWritable()
-            if self._lost is not None:
-                raise self._lost
+            return self.association.whenWritable().addCallback(self._unlessLost)
+        return succeed(None)
+
+    def _unlessLost(self, _: None) -> None:
+        if self._lost is not None:
+            raise self._lost
 
     def _response(
         self, status: int, dataset: bytes | None, elements: dict[str, Any]
     ) -> list[bytes | memoryview]:
+        limit = self.association.established.peerMaxPDULength
+        contextID = self.context.contextID
+        command = self._command(status, dataset is not None, elements)
+        buffers = fragments(contextID, True, command, limit)
+        if dataset is not None:
+            buffers += fragments(contextID, False, dataset, limit)
+        return buffers
+
+    def _command(
+        self, status: int, hasDataset: bool, elements: dict[str, Any]
+    ) -> bytes:
+        """The command set of a response; all matches of a query have the same."""
+        if not elements and hasDataset and self._lastCommand[0] == status:
+            return self._lastCommand[1]
         request = self.request
         command = Command(
             CommandField=request.CommandField | commands.RESPONSE,
@@ -275,17 +300,15 @@ class Operation:
                 request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID
             ),
             CommandDataSetType=(
-                commands.NO_DATA_SET if dataset is None else commands.DATA_SET
+                commands.DATA_SET if hasDataset else commands.NO_DATA_SET
             ),
             Status=status,
             **elements,
         )
-        limit = self.association.established.peerMaxPDULength
-        contextID = self.context.contextID
-        buffers = fragments(contextID, True, commands.encode(command), limit)
-        if dataset is not None:
-            buffers += fragments(contextID, False, dataset, limit)
-        return buffers
+        data = commands.encode(command)
+        if not elements and hasDataset:
+            self._lastCommand = (status, data)
+        return data
 
     # --- its end
 
