@@ -36,6 +36,9 @@ _log = ContextLogger("d360.server", "server")
 #: association, and some for the disk and the database.
 OPEN_FILES = 65536
 
+#: Objects made, beyond those that are gone, before cycles are looked for.
+GARBAGE_THRESHOLD = 20000
+
 #: Connections that may wait to be accepted.
 BACKLOG = 512
 
@@ -292,6 +295,9 @@ class Server(Service):
         # again is what a collection mostly does.
         gc.collect()
         gc.freeze()
+        # A stored instance makes some hundred objects that live as long as it
+        # is under way; to look for cycles after each costs a tenth of it all.
+        gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
         where = ", ".join(self._parts.ports.serve())
         _log.info("{ready} is ready: {where}", ready=self._parts.ready, where=where)
 
