@@ -296,7 +296,8 @@ class Server(Service):
         gc.collect()
         gc.freeze()
         # A stored instance makes some hundred objects that live as long as it
-        # is under way; to look for cycles after each costs a tenth of it all.
+        # is under way; to look for cycles after each takes a tenth of the time
+        # that the process computes.
         gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
         where = ", ".join(self._parts.ports.serve())
         _log.info("{ready} is ready: {where}", ready=self._parts.ready, where=where)
