@@ -2,10 +2,10 @@
 The archive as files: one Part 10 file an instance, kept as received.
 
 Nothing blocks the reactor: every system call runs in a thread. What is smaller
-than L{GATHER} is gathered in memory, and opened, written, hashed, linked and
-synced by one single job when it is committed; what is larger is written job by
-job while it arrives, and its producer is paused while the disk is behind, so
-that the largest instance takes no more memory than some times L{GATHER}.
+than a block of memory is gathered there, and opened, written, linked and synced
+by one single job when it is committed; what is larger is written block by block
+while it arrives, and its producer is paused while the disk is behind, so that
+the largest instance takes no more memory than three blocks.
 
 How a file becomes durable, and what remains after a crash, is told in
 L{d360.archive.incoming}; where files are, in L{d360.archive.layout}.
@@ -25,7 +25,14 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from d360.archive.incoming import FOLDER_MODE, Folders, IncomingFile, syncFolder
+from d360.archive.blocks import BLOCK, Blocks
+from d360.archive.incoming import (
+    FOLDER_MODE,
+    Folders,
+    IncomingFile,
+    syncFolder,
+    takesDirect,
+)
 from d360.archive.layout import (
     INCOMING,
     PART,
@@ -46,20 +53,11 @@ T = TypeVar("T")
 #: Runs a function in a thread, as C{deferToThread} does.
 InThread = Callable[..., Deferred[Any]]
 
-#: Bytes that are gathered before a job writes them; while one runs, as many
-#: again may come in before the producer is paused.
-GATHER = 1024 * 1024
-
 #: Calls a function after so many seconds, as C{reactor.callLater} does.
 Later = Callable[..., Any]
 
 #: Seconds for which marks that can be taken away are gathered.
 SETTLE_DELAY = 0.05
-
-#: A piece keeps the whole buffer alive that it is a view of. Short ones are
-#: copied, and no more than this many are gathered.
-_SHORT = 2048
-_MAX_PIECES = 256
 
 
 class _Settling:
@@ -122,19 +120,25 @@ class _Writer:
 
     def __init__(
         self,
+        head: bytes,
         file: IncomingFile,
+        blocks: Blocks,
         inThread: InThread,
         settling: _Settling,
         ended: Callable[[str], None],
     ) -> None:
         self.size = 0
         self._digest = sha256()
+        self._head = head
         self._file = file
+        self._blocks = blocks
         self._inThread = inThread
         self._settling = settling
         self._ended = ended
-        self._pieces: list[bytes | bytearray | memoryview] = []
-        self._gathered = 0
+        # The one that is being filled, and those that wait to be written.
+        self._block: memoryview | None = None
+        self._filled = 0
+        self._full: list[memoryview] = []
         # One job at a time, in the order in which they were asked for.
         self._turn = DeferredLock()
         self._writing = False
@@ -164,48 +168,61 @@ class _Writer:
         # Here, where the bytes still are in the processor's cache, and not in
         # the job, where they would have to be fetched again.
         self._digest.update(data)
-        self._gathered += len(data)
-        if len(data) >= _SHORT:
-            self._pieces.append(data)
-        elif self._pieces and isinstance(self._pieces[-1], bytearray):
-            self._pieces[-1] += data
-        else:
-            self._pieces.append(bytearray(data))
-        if self._isFull():
+        self._gather(memoryview(data))
+        if self._full:
             if not self._writing:
                 self._write()
             elif self._producer is not None and not self._paused:
                 self._paused = True
                 self._producer.pauseProducing()
 
-    def _isFull(self) -> bool:
-        return self._gathered >= GATHER or len(self._pieces) >= _MAX_PIECES
-
-    def _take(self) -> list[bytes | bytearray | memoryview]:
-        pieces, self._pieces, self._gathered = self._pieces, [], 0
-        return pieces
+    def _gather(self, data: memoryview) -> None:
+        """Copy bytes into blocks, after those that every file begins with."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._gather(memoryview(head))
+        while data:
+            if self._block is None:
+                self._block = self._blocks.take()
+            end = min(self._filled + len(data), BLOCK)
+            taken = end - self._filled
+            self._block[self._filled : end] = data[:taken]
+            data = data[taken:]
+            self._filled = end
+            if end == BLOCK:
+                self._full.append(self._block)
+                self._block, self._filled = None, 0
 
     def _write(self) -> None:
-        """Have a job write what was gathered, and go on when it is done."""
+        """Have a job write a full block, and go on when it is done."""
         self._writing = True
         self._touched = True
-        pieces = self._take()
+        block = self._full.pop(0)
         # run() frees its turn in any case; what fails is kept in _failure.
-        done: Deferred[None] = self._turn.run(self._inThread, self._file.append, pieces)
+        done: Deferred[None] = self._turn.run(self._inThread, self._file.append, block)
         done.addErrback(self._failed)
-        done.addCallback(self._written)
+        done.addCallback(self._written, block)
         done.addErrback(lambda f: self._log.failure("while writing", f))
 
     def _failed(self, failure: Any) -> None:
         failure.trap(OSError)
         self._failure = failure.value
-        self._take()
+        self._drop()
 
-    def _written(self, _: object) -> None:
+    def _written(self, _: object, block: memoryview) -> None:
+        self._blocks.give(block)
         self._writing = False
-        if self._isFull() and not self._closed:
+        if self._full and not self._closed:
             self._write()
         self._resume()
+
+    def _drop(self) -> None:
+        """What no job has yet is not wanted any more."""
+        for block in self._full:
+            self._blocks.give(block)
+        if self._block is not None:
+            self._blocks.give(self._block)
+        self._full, self._block, self._filled = [], None, 0
 
     def _resume(self) -> None:
         if self._paused and self._producer is not None:
@@ -228,10 +245,7 @@ class _Writer:
         await self._turn.acquire()
         try:
             if self._failure is None:
-                self._touched = True
-                location: Location = await self._inThread(
-                    self._file.commit, self._take(), folder, instance
-                )
+                location = await self._keep(folder, instance)
                 return Blob(location, self._digest.digest(), self.size)
         except ArchiveError:
             self._ended(self._file.token)
@@ -242,6 +256,25 @@ class _Writer:
         raise ArchiveError(
             f"cannot write a file: {self._failure.strerror}"
         ) from self._failure
+
+    @asynchronous
+    async def _keep(self, folder: str, instance: str) -> Location:
+        """Have what is left written, and the file durable in its place."""
+        self._touched = True
+        self._gather(memoryview(b""))
+        blocks, pieces = self._full, list(self._full)
+        if self._block is not None:
+            blocks.append(self._block)
+            pieces.append(self._block[: self._filled])
+        self._full, self._block = [], None
+        try:
+            location: Location = await self._inThread(
+                self._file.commit, pieces, folder, instance
+            )
+        finally:
+            for block in blocks:
+                self._blocks.give(block)
+        return location
 
     @asynchronous
     async def settle(self) -> None:
@@ -258,7 +291,7 @@ class _Writer:
 
     @asynchronous
     async def _remove(self) -> None:
-        self._take()
+        self._drop()
         self._resume()
         if self._touched:
             problems = await self._turn.run(self._inThread, self._file.remove)
@@ -290,6 +323,8 @@ class FileArchive:
         self._inThread = inThread
         self._settling = _Settling(inThread, later)
         self._folders = Folders(self._root)
+        self._blocks = Blocks()
+        self._direct = False
         # Of one run of the server, so that those of earlier runs are known.
         self._runID = secrets.token_hex(4)
         self._serial = count()
@@ -306,6 +341,7 @@ class FileArchive:
         probe = os.path.join(incoming, f"{self._runID}-probe{PART}")
         try:
             os.makedirs(incoming, FOLDER_MODE, exist_ok=True)
+            self._direct = takesDirect(probe)
             with open(probe, "wb") as file:
                 os.link(probe, probe + "2" + PART)
                 os.fsync(file.fileno())
@@ -321,8 +357,15 @@ class FileArchive:
 
     def create(self, head: bytes) -> IBlobWriter:
         token = f"{self._runID}-{next(self._serial):x}"
-        file = IncomingFile(self._folders, token, head)
-        writer = _Writer(file, self._inThread, self._settling, self._forgetWriter)
+        file = IncomingFile(self._folders, token, len(head), self._direct)
+        writer = _Writer(
+            head,
+            file,
+            self._blocks,
+            self._inThread,
+            self._settling,
+            self._forgetWriter,
+        )
         self._writers[token] = writer
         return writer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from hashlib import sha256
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.archive import files, incoming
+from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.errors import ArchiveError
 from d360.model import Location
@@ -202,7 +204,7 @@ class JobTests(FilesCase):
         writer, producer = self.archive.create(HEAD), Producer()
         writer.registerProducer(producer, True)
         self.threads.holding = True
-        piece = memoryview(bytes(files.GATHER // 2))
+        piece = memoryview(bytes(BLOCK // 2))
         for _ in range(3):
             writer.write(piece)
         self.assertEqual([], producer.calls)
@@ -214,14 +216,13 @@ class JobTests(FilesCase):
         self.threads.holding = False
         writer.unregisterProducer()
         blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
-        self.assertEqual(files.GATHER * 2, blob.size)
+        self.assertEqual(BLOCK * 2, blob.size)
 
     def test_shortPieces(self) -> None:
         """Pieces of one byte do not pile up."""
         writer = self.archive.create(HEAD)
         for value in DATA:
             writer.write(memoryview(bytes([value])))
-        self.assertEqual(1, len(writer._pieces))
         blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
         content = self.archive.readWith(blob.location, lambda file: file.read())
         self.assertEqual(HEAD + DATA, self.successResultOf(content))
@@ -231,7 +232,7 @@ class JobTests(FilesCase):
         writer = self.archive.create(HEAD)
         for number in range(100):
             writer.write(memoryview(bytes([number]) * 65536))
-            self.assertLessEqual(writer._gathered, files.GATHER)
+            self.assertEqual([], writer._full)
         blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
         content = self.successResultOf(
             self.archive.readWith(blob.location, lambda file: file.read())
@@ -242,19 +243,89 @@ class JobTests(FilesCase):
 
     def test_partialWrites(self) -> None:
         """The system may write less than it is asked to."""
-        writev = os.writev
+        write = os.write
 
-        def some(descriptor: int, buffers: list) -> int:
-            return writev(descriptor, [buffers[0][:700]])
+        def some(descriptor: int, data: memoryview) -> int:
+            return write(descriptor, data[:700])
 
         writer = self.archive.create(HEAD)
         for start in range(0, len(DATA), 100):
             writer.write(memoryview(DATA)[start : start + 100])
         writer.write(bytes(5000))
-        with patch.object(incoming.os, "writev", some):
+        with patch.object(incoming.os, "write", some):
             blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
         content = self.archive.readWith(blob.location, lambda file: file.read())
         self.assertEqual(HEAD + DATA + bytes(5000), self.successResultOf(content))
+
+
+class DirectTests(FilesCase):
+    """Larger files are written past the page cache."""
+
+    SIZES = (
+        65535,
+        65536,
+        300_000,
+        BLOCK - len(HEAD) - 1,
+        BLOCK - len(HEAD),
+        BLOCK - len(HEAD) + 1,
+        BLOCK + 4096,
+        3 * BLOCK + 12345,
+    )
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+
+    def store(self, size: int) -> tuple[bytes, bytes]:
+        data = bytes(range(251)) * (size // 251 + 1)
+        writer = self.archive.create(HEAD)
+        for start in range(0, size, 16372):
+            writer.write(memoryview(data)[start : min(start + 16372, size)])
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.successResultOf(writer.settle())
+        self.assertEqual(size, blob.size)
+        self.assertEqual(sha256(data[:size]).digest(), blob.digest)
+        content = self.archive.readWith(blob.location, lambda file: file.read())
+        return HEAD + data[:size], self.successResultOf(content)
+
+    def test_sizes(self) -> None:
+        """Blocks used again leave no byte of an earlier instance behind."""
+        for size in self.SIZES:
+            wanted, content = self.store(size)
+            self.assertTrue(wanted == content, size)
+
+    def flags(self, size: int) -> list[int]:
+        """How the files of one instance were opened."""
+        opened = []
+        system = os.open
+
+        def look(path: str, flags: int, *mode: int) -> int:
+            if flags & os.O_CREAT:
+                opened.append(flags & os.O_DIRECT)
+            return system(path, flags, *mode)
+
+        with patch.object(incoming.os, "open", look):
+            self.store(size)
+        return opened
+
+    def test_onlyLarger(self) -> None:
+        """Short ones take two waits so, and one through the cache."""
+        self.assertEqual([0], self.flags(1000))
+        if incoming.takesDirect(self.mktemp()):
+            self.assertEqual([os.O_DIRECT], self.flags(65536))
+
+    def test_refused(self) -> None:
+        """Where the file system does not take them, they go the usual way."""
+        system = os.open
+
+        def refuse(path: str, flags: int, *mode: int) -> int:
+            if flags & os.O_DIRECT:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return system(path, flags, *mode)
+
+        with patch.object(incoming.os, "open", refuse):
+            self.archive = self.restartedArchive()
+            wanted, content = self.store(BLOCK + 4096)
+        self.assertTrue(wanted == content)
 
 
 class FailureTests(FilesCase):
@@ -265,7 +336,7 @@ class FailureTests(FilesCase):
 
     def test_everyStep(self) -> None:
         """Whatever fails, the commit says so, and nothing is left."""
-        for name in ("writev", "rename", "link", "fsync", "mkdir", "open"):
+        for name in ("write", "rename", "link", "fsync", "mkdir", "open"):
             writer = self.archive.create(HEAD)
             writer.write(DATA)
             full = OSError(errno.ENOSPC, "No space left on device")
@@ -283,14 +354,14 @@ class FailureTests(FilesCase):
         writer.registerProducer(producer, True)
         self.threads.holding = True
         for _ in range(2):
-            writer.write(bytes(files.GATHER))
+            writer.write(bytes(BLOCK))
         self.assertEqual(["pause"], producer.calls)
         full = OSError(errno.ENOSPC, "No space left on device")
-        with patch.object(incoming.os, "writev", side_effect=full):
+        with patch.object(incoming.os, "write", side_effect=full):
             self.threads.run()
         self.assertEqual(["pause", "resume"], producer.calls)
         self.threads.holding = False
-        writer.write(bytes(files.GATHER))
+        writer.write(bytes(BLOCK))
         failure = self.failureResultOf(
             writer.commit(STUDY, SERIES, INSTANCE), ArchiveError
         )
@@ -303,10 +374,10 @@ class FailureTests(FilesCase):
         writer.registerProducer(producer, True)
         self.threads.holding = True
         for _ in range(2):
-            writer.write(bytes(files.GATHER))
+            writer.write(bytes(BLOCK))
         discarded = writer.discard()
         self.assertEqual(["pause", "resume"], producer.calls)
-        writer.write(bytes(files.GATHER))
+        writer.write(bytes(BLOCK))
         self.threads.run()
         self.threads.run()
         self.successResultOf(discarded)
@@ -333,7 +404,7 @@ class PowerLossTests(FilesCase):
         self.archive = self.restartedArchive()
 
     def test_beforeTheMark(self) -> None:
-        for name in ("writev", "mkdir", "rename"):
+        for name in ("write", "mkdir", "rename"):
             self.crashIn(name)
             self.assertEqual((), self.successResultOf(self.archive.unsettled()))
             self.assertEqual([], self.names(), name)
