@@ -121,3 +121,7 @@ class DatabaseUnavailable(DatabaseError):
 
 class ArchiveError(D360Error):
     """A file of the archive cannot be written, read or removed."""
+
+
+class TranscodingError(D360Error):
+    """A data set cannot be brought to another transfer syntax."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Query,
         Registration,
         ReindexProgress,
+        RemoteAE,
         StoredInstance,
         Totals,
     )
@@ -163,8 +164,63 @@ class IAssociation(Interface):
     established: EstablishedAssociation = Attribute("What was negotiated.")
     log: ContextLogger = Attribute("Names the association in each event.")
 
+    def request(
+        context: PresentationContext,
+        command: Command,
+        dataset: IDatasetReader | None = None,
+    ) -> Deferred[Command]:
+        """
+        Send a request of ours and wait for its response (PS3.7 9.3). One at a
+        time, also while an operation of the peer's is being served.
+
+        @param command: its Message ID and Command Data Set Type are set here.
+        @param dataset: is read to its end, and left open.
+        @return: fires with the response's command set.
+        @raise ArchiveError: the data set could not be read to its end; the
+            association had to be aborted, for a message cannot be left half
+            sent.
+        @raise AssociationEnded: no response came.
+        """
+
+    def setBusy(busy: bool) -> None:
+        """
+        Whether we are at work for the peer between two requests, so that its
+        silence is no reason to end the association. A plain call.
+        """
+
+    def release() -> Deferred[None]:
+        """End it in order; fires when it has ended, in whatever way."""
+
     def abort(why: str) -> None:
         """End it by an A-ABORT of the service user. A plain call."""
+
+
+class IAssociationOpener(Interface):
+    """Opens associations with remote AEs (PS3.8 7.1; conformance 4.2.3)."""
+
+    def open(
+        remote: RemoteAE, contexts: Sequence[tuple[str, tuple[str, ...]]]
+    ) -> Deferred[IAssociation]:
+        """
+        @param contexts: at most 128 abstract syntaxes, each with the transfer
+            syntaxes that are proposed for it, in the order of our preference.
+        @return: can be cancelled; then the association is given up.
+        @raise AssociationRejected: the remote AE refuses.
+        @raise AssociationEnded: it cannot be reached, or breaks off.
+        """
+
+
+class IVerification(Interface):
+    """C-ECHO as an SCU (PS3.4 Annex A)."""
+
+    def verify(remote: RemoteAE) -> Deferred[float]:
+        """
+        @return: the seconds from the request to its response, on an open
+            association.
+        @raise AssociationRejected: the remote AE refuses us.
+        @raise AssociationEnded: it cannot be reached, or breaks off.
+        @raise DIMSEError: it answers with a failure, or not to C-ECHO at all.
+        """
 
 
 class IOperation(Interface):
@@ -274,6 +330,23 @@ class IBlobWriter(IConsumer):
         """Remove it, at any stage; what cannot be removed is logged."""
 
 
+class IDatasetReader(Interface):
+    """The data set of an instance, read once from its first byte to its last."""
+
+    size: int = Attribute("Its length in bytes.")
+
+    def read(count: int) -> Deferred[bytes]:
+        """
+        The next bytes: C{count} of them, fewer only at the end. Fires at once
+        where they are in memory already.
+
+        @raise ArchiveError: they cannot be read.
+        """
+
+    def close() -> None:
+        """It is of no more use. A plain call; again is no error."""
+
+
 class IArchive(Interface):
     """One Part 10 file an instance, below one folder."""
 
@@ -290,6 +363,24 @@ class IArchive(Interface):
 
     def exists(location: Location) -> Deferred[bool]:
         """Whether the file is there."""
+
+    def open(location: Location, size: int, digest: bytes) -> Deferred[IDatasetReader]:
+        """
+        Read a file's data set, after a check that it is the one that was
+        stored.
+
+        @param size: of the data set.
+        @param digest: its SHA-256.
+        @raise ArchiveError: the file is gone, or holds other bytes.
+        """
+
+    def pathOf(location: Location) -> str:
+        """
+        The absolute path of a file, for another process to read it. A plain
+        call.
+
+        @raise ArchiveError: it would be none of the archive's.
+        """
 
     def readWith(location: Location, reader: Callable[[BinaryIO], T]) -> Deferred[T]:
         """
@@ -404,6 +495,52 @@ class IIndex(Interface):
 
     def state() -> Deferred[DatabaseState]:
         """The database's state; answers also while that is away."""
+
+
+class ITranscoder(Interface):
+    """
+    Encodes data sets in another transfer syntax (PS3.5 Annex A), away from
+    the reactor. What is stored stays as it is.
+    """
+
+    def targetsOf(transferSyntax: str) -> tuple[str, ...]:
+        """
+        The transfer syntaxes that a data set of C{transferSyntax} can be
+        brought to, the best one first; none where it cannot be decoded. A
+        plain call.
+        """
+
+    def transcode(
+        location: Location, transferSyntax: str, target: str
+    ) -> Deferred[IDatasetReader]:
+        """
+        The data set of a file, in another transfer syntax.
+
+        @raise TranscodingError: it cannot be done.
+        """
+
+
+class IRemoteAEs(Interface):
+    """The remote AEs that we know (conformance 4.2.3), by AE title."""
+
+    def get(aeTitle: str) -> Deferred[RemoteAE | None]:
+        """
+        The one with this title; C{None} where there is none.
+
+        @raise DatabaseUnavailable: it cannot be known now; so all of these.
+        """
+
+    def all() -> Deferred[tuple[RemoteAE, ...]]:
+        """All, by title."""
+
+    def put(remote: RemoteAE) -> Deferred[bool]:
+        """
+        Add it, or replace the one of the same title. Fires, after the commit,
+        with whether it is new.
+        """
+
+    def remove(aeTitle: str) -> Deferred[bool]:
+        """Fires, after the commit, with whether there was one."""
 
 
 # --- what administrators see ------------------------------------------------

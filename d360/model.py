@@ -18,6 +18,20 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
 @frozen
+class RemoteAE:
+    """
+    An application entity that we may open associations with.
+
+    @ivar title: its AE title, without padding.
+    @ivar host: a host name or an IP address.
+    """
+
+    title: str
+    host: str
+    port: int
+
+
+@frozen
 class ProposedContext:
     """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
 
