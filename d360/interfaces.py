@@ -182,12 +182,6 @@ class IAssociation(Interface):
         @raise AssociationEnded: no response came.
         """
 
-    def setBusy(busy: bool) -> None:
-        """
-        Whether we are at work for the peer between two requests, so that its
-        silence is no reason to end the association. A plain call.
-        """
-
     def release() -> Deferred[None]:
         """End it in order; fires when it has ended, in whatever way."""
 

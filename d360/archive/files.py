@@ -42,9 +42,10 @@ from d360.archive.layout import (
     folderOf,
     fromMark,
 )
+from d360.archive.reader import openDataset
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
-from d360.interfaces import IArchive, IBlobWriter
+from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.logs import Logger
 from d360.model import Blob, DiskSpace, Location
 
@@ -381,13 +382,13 @@ class FileArchive:
             raise ArchiveError(f"the archive refuses: {error.strerror}") from error
         return result
 
-    def _path(self, location: Location) -> str:
+    def pathOf(self, location: Location) -> str:
         checkPath(location.path)
         return os.path.join(self._root, location.path)
 
     @asynchronous
     async def remove(self, location: Location) -> None:
-        path = self._path(location)
+        path = self.pathOf(location)
 
         def unlink() -> None:
             try:
@@ -400,7 +401,7 @@ class FileArchive:
 
     @asynchronous
     async def exists(self, location: Location) -> bool:
-        path = self._path(location)
+        path = self.pathOf(location)
 
         def look() -> bool:
             try:
@@ -413,8 +414,16 @@ class FileArchive:
         return await self._system(look)
 
     @asynchronous
+    async def open(
+        self, location: Location, size: int, digest: bytes
+    ) -> IDatasetReader:
+        return await openDataset(
+            self._inThread, self.pathOf(location), location.dataSetOffset, size, digest
+        )
+
+    @asynchronous
     async def readWith(self, location: Location, reader: Callable[[BinaryIO], T]) -> T:
-        path = self._path(location)
+        path = self.pathOf(location)
 
         def read() -> T:
             with open(path, "rb") as file:

@@ -6,10 +6,10 @@ time, and sends their responses.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,18 +17,30 @@ from zope.interface import implementer
 from d360.dimse import commands, status
 from d360.dimse.assembly import CommandAssembly
 from d360.dimse.operation import Operation
+from d360.dimse.request import Request
 from d360.errors import AssociationEnded, DIMSEError, PDUError
 from d360.interfaces import (
     IAssociation,
+    IDatasetReader,
     IServiceClass,
     IUpperLayer,
     IUpperLayerUser,
 )
 from d360.logs import ContextLogger, printable
-from d360.model import Command, EstablishedAssociation, Fragment
+from d360.model import (
+    Command,
+    EstablishedAssociation,
+    Fragment,
+    PresentationContext,
+)
+
+T = TypeVar("T")
 
 #: PS3.7 6.3.1: an Error Comment is of VR LO.
 MAX_ERROR_COMMENT = 64
+
+#: PS3.7 E.1: a Message ID is of VR US.
+MAX_MESSAGE_ID = 0xFFFF
 
 
 class Associations:
@@ -88,6 +100,10 @@ class Association:
         self._current: Operation | None = None
         self._startedAt = 0.0
         self._next: Operation | None = None
+        self._request: Request | None = None
+        self._lastMessageID = 0
+        self._releasing: list[Deferred[None]] = []
+        self._ended: AssociationEnded | None = None
         self._finishing = ""
         self._holds: set[str] = set()
         self._writeWaiters: list[Deferred[None]] = []
@@ -132,7 +148,7 @@ class Association:
             )
         if fragment.isLast:
             self._receiving = None
-            self._setBusy(receiving is self._current)
+            self.setBusy(receiving is self._current)
         receiving.fragmentReceived(fragment)
 
     def releaseIndicated(self) -> None:
@@ -153,9 +169,52 @@ class Association:
             if operation is not None and not operation.ended:
                 operation.lose(ended)
         self._current = self._next = self._receiving = None
+        self._ended = ended
+        if self._request is not None:
+            self._request.lose(ended)
         self._fireWriteWaiters()
+        releasing, self._releasing = self._releasing, []
+        for waiter in releasing:
+            waiter.callback(None)
 
     # --- IAssociation
+
+    def request(
+        self,
+        context: PresentationContext,
+        command: Command,
+        dataset: IDatasetReader | None = None,
+    ) -> Deferred[Command]:
+        """See L{IAssociation.request}."""
+        if self._ended is not None:
+            return fail(self._ended)
+        if self._request is not None:
+            raise RuntimeError("a request of ours is under way")
+        if self._next is not None:
+            # Nothing is read until the one that waits is served.
+            self.abort("the peer sent a request that was not its turn")
+            return fail(AssociationEnded("the peer sent a request out of turn"))
+        self._lastMessageID = self._lastMessageID % MAX_MESSAGE_ID + 1
+        self._request = Request(self, context, command, self._lastMessageID, dataset)
+        # Its answer is the peer's turn.
+        self.setBusy(False)
+        return self._request.perform().addBoth(self._requestEnded)
+
+    def _requestEnded(self, result: T) -> T:
+        self._request = None
+        # What comes next is up to us.
+        self.setBusy(True)
+        return result
+
+    def release(self) -> Deferred[None]:
+        """See L{IAssociation.release}."""
+        if self._ended is not None or self._upperLayer is None:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._releasing.append(waiter)
+        self.setBusy(False)
+        self._upperLayer.release()
+        return waiter
 
     def abort(self, why: str) -> None:
         """See L{IAssociation.abort}."""
@@ -169,7 +228,8 @@ class Association:
             self._cancelReceived(command)
             return
         if command.CommandField & commands.RESPONSE:
-            raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response to no request")
+            self._responseReceived(command)
+            return
         if command.MessageID is None:
             raise PDUError(PDUError.INVALID_PARAMETER, "request without Message ID")
         context = self.established.contexts[contextID]
@@ -178,6 +238,10 @@ class Association:
             self._receiving = operation
         if self._current is None:
             self._start(operation)
+        elif self._request is not None:
+            raise PDUError(
+                PDUError.UNEXPECTED_PARAMETER, "request in place of a response"
+            )
         else:
             # Nothing further is read until this one is served, so that there
             # is never more than one waiting.
@@ -194,10 +258,19 @@ class Association:
         else:
             self.log.debug("C-CANCEL for no operation of now")
 
+    def _responseReceived(self, command: Command) -> None:
+        """PS3.7 9.3: it names our request, and none of them has a data set."""
+        request = self._request
+        if request is None or (command.MessageIDBeingRespondedTo != request.messageID):
+            raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response to no request")
+        if command.CommandDataSetType != commands.NO_DATA_SET:
+            raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response with a data set")
+        request.responseReceived(command)
+
     def _start(self, operation: Operation) -> None:
         self._current = operation
         self._startedAt = self._clock.seconds()
-        self._setBusy(not operation.awaitsDataset)
+        self.setBusy(not operation.awaitsDataset)
         service = self._services.serviceFor(operation.context.abstractSyntax)
         if service is None or (
             operation.request.CommandField not in service.commandFields
@@ -256,7 +329,7 @@ class Association:
             milliseconds=(self._clock.seconds() - self._startedAt) * 1000,
         )
         self._current = None
-        self._setBusy(False)
+        self.setBusy(False)
         following, self._next = self._next, None
         if following is not None:
             self._start(following)
@@ -270,7 +343,11 @@ class Association:
         if self._current is None:
             self.abort(why)
 
-    def _setBusy(self, busy: bool) -> None:
+    def setBusy(self, busy: bool) -> None:
+        """
+        Whether an operation is under way that waits for nothing from the peer,
+        see L{IUpperLayer.setBusy}.
+        """
         # While a data set is still to come, it is the peer's turn.
         if self._upperLayer is not None:
             self._upperLayer.setBusy(busy)

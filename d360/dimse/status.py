@@ -42,3 +42,8 @@ UNRECOGNIZED_OPERATION = 0x0211
 def isPending(status: int) -> bool:
     """Whether more responses to the same request will follow."""
     return status in (PENDING, PENDING_WARNING)
+
+
+def isWarning(status: int) -> bool:
+    """Whether what was asked for was done, with some reserve (PS3.7 C.3)."""
+    return status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)

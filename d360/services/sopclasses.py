@@ -1,6 +1,7 @@
 """
-The SOP classes of D360 as data: the storage classes of conformance 4.2.1.3,
-the query classes of 4.2.1.4 and Verification (PS3.4, PS3.6 Annex A).
+The SOP classes of D360 as data (PS3.4, PS3.6 Annex A): the storage classes of
+conformance 4.2.1.3, the query and retrieve classes of 4.2.1.4 to 4.2.1.6, and
+Verification.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 _STANDARD_ROOT = "1.2.840.10008."
 

@@ -12,7 +12,7 @@ from zope.interface.interface import Method
 from zope.interface.verify import verifyObject
 
 from d360.errors import ArchiveError
-from d360.interfaces import IArchive, IBlobWriter
+from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import Blob, Location
 
 STUDY, SERIES, INSTANCE = "1.2.3", "1.2.3.4", "1.2.3.4.5"
@@ -68,6 +68,55 @@ class ArchiveContract:
         self.assertEqual(sha256(DATA).digest(), blob.digest)
         self.assertEqual((len(DATA), len(DATA)), (blob.size, writer.size))
         self.assertTrue(self.successResultOf(self.archive.exists(blob.location)))
+
+    def opened(self, blob: Blob) -> IDatasetReader:
+        return self.successResultOf(
+            self.archive.open(blob.location, blob.size, blob.digest)
+        )
+
+    def test_open(self) -> None:
+        """The data set, piece by piece; the last one may be shorter."""
+        for size in (0, 1, len(DATA), 3_000_000):
+            data = (DATA * (size // len(DATA) + 1))[:size]
+            _, blob = self.stored(data=data)
+            reader = self.opened(blob)
+            checkSignatures(self, IDatasetReader, reader)
+            self.assertEqual(size, reader.size)
+            pieces = []
+            while sum(map(len, pieces)) < size:
+                pieces.append(self.successResultOf(reader.read(70_000)))
+            self.assertTrue(b"".join(pieces) == data)
+            self.assertTrue(all(len(piece) == 70_000 for piece in pieces[:-1]))
+            self.assertEqual(b"", self.successResultOf(reader.read(1)))
+            reader.close()
+            reader.close()
+
+    def test_openGone(self) -> None:
+        """A file that is not there."""
+        _, blob = self.stored()
+        self.successResultOf(self.archive.remove(blob.location))
+        opening = self.archive.open(blob.location, blob.size, blob.digest)
+        self.assertIn("gone", str(self.failureResultOf(opening, ArchiveError).value))
+
+    def test_openOther(self) -> None:
+        """A file that holds other bytes, more of them or fewer."""
+        for size in (len(DATA), 3_000_000):
+            _, blob = self.stored(data=bytes(size))
+            for wanted, digest in (
+                (size, sha256(b"other").digest()),
+                (size - 1, blob.digest),
+                (size + 1, blob.digest),
+            ):
+                opening = self.archive.open(blob.location, wanted, digest)
+                failure = self.failureResultOf(opening, ArchiveError)
+                self.assertIn("damaged", str(failure.value))
+
+    def test_pathOf(self) -> None:
+        """Of the archive's files, and of no others."""
+        _, blob = self.stored()
+        self.assertTrue(self.archive.pathOf(blob.location).endswith(blob.location.path))
+        for path in ("../x", "/etc/passwd"):
+            self.assertRaises(ArchiveError, self.archive.pathOf, Location(path, 0))
 
     def test_emptyDataSet(self) -> None:
         """The archive does not ask what is in a file."""

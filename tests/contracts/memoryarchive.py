@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from zope.interface import implementer
 
 from d360.errors import ArchiveError
-from d360.interfaces import IArchive, IBlobWriter
+from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import Blob, DiskSpace, Location
 from d360.services.uids import isUID
 
@@ -79,6 +79,22 @@ class MemoryWriter:
         return succeed(None)
 
 
+@implementer(IDatasetReader)
+class MemoryReader:
+    """See L{IDatasetReader}."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size = len(data)
+        self.closed = False
+        self._left = BytesIO(data)
+
+    def read(self, count: int) -> Deferred[bytes]:
+        return succeed(self._left.read(count))
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @implementer(IArchive)
 class MemoryArchive:
     """
@@ -87,6 +103,7 @@ class MemoryArchive:
     @ivar files: by path.
     @ivar marks: of the files that were not settled.
     @ivar failure: what each commit fails of.
+    @ivar readers: all that were opened.
     """
 
     def __init__(self) -> None:
@@ -94,6 +111,7 @@ class MemoryArchive:
         self.marks: set[Location] = set()
         self.inUse: dict[str, MemoryWriter] = {}
         self.failure: OSError | None = None
+        self.readers: list[MemoryReader] = []
 
     def restart(self) -> None:
         """The server ends and begins again: no writer is in use any more."""
@@ -108,6 +126,24 @@ class MemoryArchive:
 
     def exists(self, location: Location) -> Deferred[bool]:
         return succeed(location.path in self.files)
+
+    def open(
+        self, location: Location, size: int, digest: bytes
+    ) -> Deferred[IDatasetReader]:
+        file = self.files.get(location.path)
+        if file is None:
+            return fail(ArchiveError("the file is gone"))
+        data = file[location.dataSetOffset :]
+        if len(data) != size or sha256(data).digest() != digest:
+            return fail(ArchiveError("the file is damaged"))
+        reader = MemoryReader(data)
+        self.readers.append(reader)
+        return succeed(reader)
+
+    def pathOf(self, location: Location) -> str:
+        if location.path.startswith(("/", ".")) or ".." in location.path:
+            raise ArchiveError("not a file of the archive")
+        return f"/memory/{location.path}"
 
     def readWith(
         self, location: Location, reader: Callable[[BinaryIO], T]

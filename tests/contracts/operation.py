@@ -18,23 +18,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from d360.errors import AssociationAborted, AssociationEnded, DIMSEError
-from d360.interfaces import IAssociation, IOperation
+from d360.interfaces import IOperation
 from d360.model import Command, EstablishedAssociation, PresentationContext
-
-
-@implementer(IAssociation)
-class FakeAssociation:
-    """See L{IAssociation}."""
-
-    def __init__(self) -> None:
-        self.established = EstablishedAssociation(
-            False, "MODALITY", "D360PACS", "192.0.2.7", 16384, {}
-        )
-        self.log = Logger()
-        self.aborted: list[str] = []
-
-    def abort(self, why: str) -> None:
-        self.aborted.append(why)
+from tests.contracts.opener import OpenedAssociation
 
 
 @frozen
@@ -77,9 +63,15 @@ class FakeOperation:
     pieceLength: int = 16384
     lostAfter: int | None = None
     hold: bool = False
+    association: OpenedAssociation | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.association = FakeAssociation()
+        if self.association is None:
+            self.association = OpenedAssociation(
+                EstablishedAssociation(
+                    False, "MODALITY", "D360PACS", "192.0.2.7", 16384, {}
+                )
+            )
         self.log = Log()
         self.cancelled = False
         self.responses: list[Response] = []
@@ -171,6 +163,11 @@ class FakeOperation:
         waiter: Deferred[None] = Deferred(self._cancelWaiters.remove)
         self._cancelWaiters.append(waiter)
         return waiter
+
+    def lose(self) -> None:
+        """Its association ends."""
+        self.lost = AssociationAborted(0, 0)
+        self.cancel()
 
     def cancel(self) -> None:
         """A C-CANCEL comes."""

@@ -1,0 +1,198 @@
+"""
+How the instances of a C-MOVE or C-GET get to their receiver: one after the
+other over one association, or over several at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
+from twisted.internet.interfaces import IReactorTime
+
+from d360.asynchronous import asynchronous
+from d360.errors import (
+    ArchiveError,
+    AssociationEnded,
+    AssociationRejected,
+    D360Error,
+)
+from d360.interfaces import IAssociation, IAssociationOpener, IDatasetReader
+from d360.model import Command, PresentationContext, RemoteAE, StoredInstance
+from d360.services.sending import Contexts, Sender, Share, store
+from d360.services.suboperations import SubOperations
+
+#: Seconds that a receiver may take to release; it has everything by then.
+RELEASE_TIMEOUT = 5.0
+
+#: Of an instance that no accepted context takes; nothing is sent through it.
+_NO_CONTEXT = PresentationContext(0, "", "")
+
+
+@frozen
+class _Coming:
+    """An instance whose data set is being opened, while another is sent."""
+
+    instance: StoredInstance
+    context: PresentationContext
+    opening: Deferred[IDatasetReader]
+
+    def giveUp(self) -> None:
+        """Nobody wants to read it."""
+        self.opening.addCallbacks(lambda dataset: dataset.close(), lambda _: None)
+        self.opening.cancel()
+
+
+class Lane:
+    """
+    Sends instances over one association, one after the other.
+
+    @param waiting: those to send; other lanes may take from it too.
+    @param command: what every C-STORE-RQ has in common.
+    """
+
+    def __init__(
+        self,
+        association: IAssociation,
+        sender: Sender,
+        waiting: deque[StoredInstance],
+        subOperations: SubOperations,
+        command: Command,
+    ) -> None:
+        self._association = association
+        self._contexts = Contexts(association.established, sender.transcoder)
+        self._sender = sender
+        self._waiting = waiting
+        self._subOperations = subOperations
+        self._command = command
+
+    @asynchronous
+    async def run(self) -> None:
+        """
+        Send until there are no more, or none is wanted.
+
+        @raise AssociationEnded: what was not sent is still waiting.
+        """
+        coming = self._next()
+        while coming is not None:
+            if not self._subOperations.isWanted:
+                coming.giveUp()
+                return
+            try:
+                dataset = await self._subOperations.whileWanted(coming.opening)
+            except CancelledError:
+                return
+            except D360Error as error:
+                await self._subOperations.failed([coming.instance], str(error))
+                coming = self._next()
+                continue
+            sent, coming = coming, self._next()
+            try:
+                code = await self._store(sent, dataset)
+            except D360Error as error:
+                if coming is not None:
+                    coming.giveUp()
+                    self._waiting.appendleft(coming.instance)
+                await self._subOperations.failed([sent.instance], str(error))
+                if isinstance(error, AssociationEnded):
+                    raise
+                raise AssociationEnded("it had to be aborted") from error
+            await self._subOperations.answered(sent.instance, code)
+
+    def _next(self) -> _Coming | None:
+        if not self._waiting or not self._subOperations.isWanted:
+            return None
+        instance = self._waiting.popleft()
+        context = self._contexts.choose(instance)
+        if context is None:
+            why = "the receiver does not take its SOP class or transfer syntax"
+            return _Coming(instance, _NO_CONTEXT, fail(ArchiveError(why)))
+        return _Coming(instance, context, self._sender.open(instance, context))
+
+    @asynchronous
+    async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:
+        self._subOperations.underWay = True
+        try:
+            return await store(
+                self._association, sent.context, sent.instance, dataset, self._command
+            )
+        finally:
+            self._subOperations.underWay = False
+            dataset.close()
+
+
+@frozen
+class Delivery:
+    """
+    To a remote AE, over associations that we open.
+
+    @ivar parallel: how many of them at once, at most. Further ones than the
+        first are only tried: many receivers take one at a time.
+    """
+
+    remote: RemoteAE
+    opener: IAssociationOpener
+    sender: Sender
+    subOperations: SubOperations
+    command: Command
+    parallel: int
+    clock: IReactorTime
+
+    @asynchronous
+    async def deliver(self, share: Share) -> None:
+        """Send a share; what cannot be sent has failed."""
+        waiting = deque(share.instances)
+        try:
+            first = await self._open(share)
+        except (AssociationRejected, AssociationEnded) as error:
+            await self._fail(waiting, str(error))
+            return
+        further = [
+            self._open(share) for _ in range(min(self.parallel, len(waiting)) - 1)
+        ]
+        lanes = [self._sendWhenOpen(opening, waiting) for opening in further]
+        await self._send(first, waiting)
+        for opening in further:
+            # Those that the receiver has not accepted by now come too late.
+            opening.cancel()
+        for lane in lanes:
+            await lane
+        if self.subOperations.isWanted:
+            await self._fail(waiting, "the association has ended")
+
+    def _open(self, share: Share) -> Deferred[IAssociation]:
+        return self.opener.open(self.remote, share.contexts)
+
+    @asynchronous
+    async def _fail(self, instances: deque[StoredInstance], why: str) -> None:
+        remote = self.remote
+        where = f"{remote.title} at {remote.host}:{remote.port}"
+        await self.subOperations.failed(instances, f"{where}: {why}")
+
+    @asynchronous
+    async def _sendWhenOpen(
+        self, opening: Deferred[IAssociation], waiting: deque[StoredInstance]
+    ) -> None:
+        try:
+            association = await opening
+        except (AssociationRejected, AssociationEnded, CancelledError):
+            return
+        await self._send(association, waiting)
+
+    @asynchronous
+    async def _send(
+        self, association: IAssociation, waiting: deque[StoredInstance]
+    ) -> None:
+        lane = Lane(association, self.sender, waiting, self.subOperations, self.command)
+        try:
+            await lane.run()
+            await association.release().addTimeout(RELEASE_TIMEOUT, self.clock)
+        except AssociationEnded:
+            # It was told with the instance that was under way.
+            return
+        except TimeoutError:
+            association.abort("it was not released")
+        except BaseException:
+            association.abort("an error of ours")
+            raise

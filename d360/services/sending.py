@@ -1,0 +1,201 @@
+"""
+Instances sent as the SCU of the Storage service class (PS3.4 Annex B), over
+an association of either role: which presentation contexts are wanted for them,
+which one an instance goes through, and the C-STORE itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve, field, frozen, mutable
+from twisted.internet.defer import Deferred
+
+from d360.asynchronous import asynchronous
+from d360.attributes import Level
+from d360.errors import ArchiveError, TranscodingError
+from d360.interfaces import (
+    IArchive,
+    IAssociation,
+    IDatasetReader,
+    IIndex,
+    ITranscoder,
+)
+from d360.model import (
+    AnyOf,
+    Command,
+    EstablishedAssociation,
+    PresentationContext,
+    Query,
+    StoredInstance,
+)
+from d360.services.selection import UNIQUE_KEYS
+
+_C_STORE = 0x0001
+
+#: PS3.8 9.3.2.2: what one association can have.
+MAX_CONTEXTS = 128
+
+#: An abstract syntax with the transfer syntaxes proposed for it.
+Proposal = tuple[str, tuple[str, ...]]
+
+
+@frozen
+class Share:
+    """Instances for which the contexts of one association are enough."""
+
+    contexts: tuple[Proposal, ...]
+    instances: tuple[StoredInstance, ...]
+
+
+def shares(
+    instances: Sequence[StoredInstance], transcoder: ITranscoder
+) -> tuple[Share, ...]:
+    """
+    What to propose for some instances: each SOP class with each transfer
+    syntax that it is stored in, by itself, so that the peer takes what is
+    stored if it can; and once with those that the others can be brought to.
+    """
+    syntaxes: dict[str, dict[str, None]] = {}
+    for instance in instances:
+        syntaxes.setdefault(instance.SOPClassUID, {})[instance.TransferSyntaxUID] = None
+    packed: list[dict[str, tuple[Proposal, ...]]] = [{}]
+    room = MAX_CONTEXTS
+    for sopClass, stored in syntaxes.items():
+        proposals = tuple(_proposals(sopClass, tuple(stored), transcoder))
+        if len(proposals) > room:
+            packed.append({})
+            room = MAX_CONTEXTS
+        packed[-1][sopClass] = proposals
+        room -= len(proposals)
+    return tuple(
+        Share(
+            tuple(proposal for one in classes.values() for proposal in one),
+            tuple(i for i in instances if i.SOPClassUID in classes),
+        )
+        for classes in packed
+        if classes
+    )
+
+
+def _proposals(
+    sopClass: str, stored: tuple[str, ...], transcoder: ITranscoder
+) -> Iterable[Proposal]:
+    for transferSyntax in stored:
+        yield sopClass, (transferSyntax,)
+    targets = (target for one in stored for target in transcoder.targetsOf(one))
+    others = tuple(dict.fromkeys(t for t in targets if t not in stored))
+    if others:
+        yield sopClass, others
+
+
+@mutable
+class Contexts:
+    """
+    The presentation contexts of an association by which we can send.
+    """
+
+    established: EstablishedAssociation
+    transcoder: ITranscoder
+    _chosen: dict[tuple[str, str], PresentationContext | None] = field(factory=dict)
+
+    def choose(self, instance: StoredInstance) -> PresentationContext | None:
+        """The one for an instance: as it is stored, or the best other one."""
+        key = instance.SOPClassUID, instance.TransferSyntaxUID
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(*key)
+        return self._chosen[key]
+
+    def _choose(self, sopClass: str, transferSyntax: str) -> PresentationContext | None:
+        ours = {
+            context.transferSyntax: context
+            for context in self.established.contexts.values()
+            if context.abstractSyntax == sopClass
+            and (context.scu if self.established.requestor else context.scp)
+        }
+        for wanted in (transferSyntax, *self.transcoder.targetsOf(transferSyntax)):
+            if wanted in ours:
+                return ours[wanted]
+        return None
+
+
+class Sender:
+    """Opens what is stored, as it is or transcoded, and sends it."""
+
+    def __init__(
+        self, archive: IArchive, index: IIndex, transcoder: ITranscoder
+    ) -> None:
+        self.transcoder = transcoder
+        self._archive = archive
+        self._index = index
+
+    @asynchronous
+    async def open(
+        self, instance: StoredInstance, context: PresentationContext
+    ) -> IDatasetReader:
+        """
+        The data set of an instance, as the context's transfer syntax wants it.
+
+        @raise ArchiveError: its file is gone or damaged.
+        @raise TranscodingError: it cannot be brought to that transfer syntax.
+        """
+        try:
+            reader = await self._openFile(instance)
+        except ArchiveError:
+            # It may have been replaced since it was found.
+            other = await self._whereNow(instance)
+            if other is None or other.location == instance.location:
+                raise
+            instance = other
+            reader = await self._openFile(instance)
+        if context.transferSyntax == instance.TransferSyntaxUID:
+            return reader
+        reader.close()
+        if context.transferSyntax not in self.transcoder.targetsOf(
+            instance.TransferSyntaxUID
+        ):
+            raise TranscodingError("it was replaced by one in another transfer syntax")
+        return await self.transcoder.transcode(
+            instance.location, instance.TransferSyntaxUID, context.transferSyntax
+        )
+
+    def _openFile(self, instance: StoredInstance) -> Deferred[IDatasetReader]:
+        return self._archive.open(instance.location, instance.size, instance.digest)
+
+    @asynchronous
+    async def _whereNow(self, instance: StoredInstance) -> StoredInstance | None:
+        key = AnyOf(UNIQUE_KEYS[Level.IMAGE], (instance.SOPInstanceUID,))
+        found = self._index.locate(Query(Level.IMAGE, (key,)))
+        try:
+            batch = await found.nextBatch()
+        finally:
+            found.close()
+        return batch[0] if batch else None
+
+
+@asynchronous
+async def store(
+    association: IAssociation,
+    context: PresentationContext,
+    instance: StoredInstance,
+    dataset: IDatasetReader,
+    command: Command,
+) -> int:
+    """
+    C-STORE an instance.
+
+    @param command: what every C-STORE of the retrieve has in common.
+    @return: the Status of the response.
+    @raise AssociationEnded: no response came.
+    """
+    response = await association.request(
+        context,
+        evolve(
+            command,
+            CommandField=_C_STORE,
+            AffectedSOPClassUID=instance.SOPClassUID,
+            AffectedSOPInstanceUID=instance.SOPInstanceUID,
+        ),
+        dataset,
+    )
+    return response.Status if response.Status is not None else 0xC000
