@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve, field, fields, frozen, has
 
+from d360.addresses import readAETitle
 from d360.errors import ConfigurationError
 from d360.model import Duplicates
 
@@ -63,14 +64,6 @@ def _oneOf(*words: str) -> Reader:
     return read
 
 
-def _aeTitle(value: Any) -> str:
-    title = _text(value).strip(" ")
-    printable = all(" " <= c <= "~" and c != "\\" for c in title)
-    if not 1 <= len(title) <= 16 or not printable:
-        raise ValueError("1 to 16 characters of ASCII without a backslash")
-    return title
-
-
 def _address(value: Any) -> str:
     try:
         return str(ipaddress.ip_address(_text(value)))
@@ -102,11 +95,12 @@ def _path(value: Any) -> Path:
 class DICOM:
     """The DICOM side: section C{[dicom]}; times in seconds."""
 
-    aeTitle: str = _option("D360PACS", _aeTitle)
+    aeTitle: str = _option("D360PACS", readAETitle)
     address: str = _option("127.0.0.1", _address)
     port: int = _option(104, _number(0, 65535))
     maxPDULength: int = _option(65534, _number(4096, 1048576))
     acceptAnyCalledAE: bool = _option(False, _boolean)
+    requireKnownCallers: bool = _option(False, _boolean)
     acceptUnknownStorage: bool = _option(False, _boolean)
     duplicates: Duplicates = _option(Duplicates.REPLACE, _duplicates)
     maxAssociations: int = _option(2000, _number(1, 100000))

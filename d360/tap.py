@@ -17,16 +17,19 @@ from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from d360 import __version__
+from d360.admin.aes import RemoteAEsResource
 from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
 from d360.config import Configuration, load
 from d360.dimse.association import Associations
+from d360.dimse.opener import AssociationOpener
 from d360.errors import ConfigurationError, StartupError
 from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
 from d360.index.migration import checkAndMigrate
+from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.logs import fileObserver, setThreshold
 from d360.server import DataDirectory, Listener, Parts, Ports, Server
 from d360.services.admission import Admission
@@ -35,7 +38,7 @@ from d360.services.recovery import Recovery
 from d360.services.registry import ServiceRegistry
 from d360.services.reindex import Reindex
 from d360.services.storage import StorageService
-from d360.services.verification import VerificationService
+from d360.services.verification import VerificationSCU, VerificationService
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
 
@@ -191,6 +194,7 @@ def makeService(options: Options) -> Server:
         reactor, lambda: database.url, database.kind, configuration.database.connections
     )
     database.index = index
+    remoteAEs = PostgreSQLRemoteAEs(index.writing)
     recovery = Recovery(archive, index, reactor)
     storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
     services = ServiceRegistry(
@@ -198,29 +202,36 @@ def makeService(options: Options) -> Server:
         storage if dicom.acceptUnknownStorage else None,
     )
     associations = Associations(services, reactor)
-    factory = UpperLayerFactory(
-        associations.build,
-        Admission(dicom.aeTitle, dicom.acceptAnyCalledAE, dicom.maxAssociations),
-        services,
-        reactor,
-        UpperLayerSettings(
-            maxPDULength=dicom.maxPDULength,
-            artim=dicom.artimTimeout,
-            idleTimeout=dicom.idleTimeout,
-            maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
-        ),
+    settings = UpperLayerSettings(
+        maxPDULength=dicom.maxPDULength,
+        artim=dicom.artimTimeout,
+        idleTimeout=dicom.idleTimeout,
+        maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
     )
+    admission = Admission(
+        dicom.aeTitle,
+        dicom.acceptAnyCalledAE,
+        dicom.maxAssociations,
+        remoteAEs if dicom.requireKnownCallers else None,
+    )
+    factory = UpperLayerFactory(
+        associations.build, admission, services, reactor, settings
+    )
+    opener = AssociationOpener(reactor, dicom.aeTitle, settings)
+    verification = VerificationSCU(opener, reactor)
     reindex = Reindex(archive, index, reactor)
     site = makeSite(
         {
             b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
             b"reindex": ReindexResource(reindex),
+            b"aes": RemoteAEsResource(remoteAEs, verification, dicom.aeTitle),
         },
         web.token,
     )
 
     @asynchronous
     async def stopWork() -> None:
+        opener.abortAll("the server is stopping")
         await reindex.stop()
         await storage.whenTidy()
         await recovery.stop()

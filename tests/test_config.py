@@ -38,6 +38,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(configuration.dicom.address, "127.0.0.1")
         self.assertEqual(configuration.dicom.port, 104)
         self.assertEqual(configuration.dicom.maxPDULength, 65534)
+        self.assertFalse(configuration.dicom.requireKnownCallers)
         self.assertEqual(configuration.web.port, 8360)
         self.assertEqual(configuration.database.url, "")
         self.assertEqual(configuration.dataDirectory, Path.cwd() / "d360-data")
@@ -50,12 +51,14 @@ class ConfigurationTests(SynchronousTestCase):
             'ae_title = "PACS"\n'
             "max_pdu_length = 16384\n"
             'duplicates = "keep"\n'
+            "require_known_callers = true\n"
         )
         configuration = load(path, {})
         self.assertEqual(configuration.dataDirectory, Path("/srv/d360"))
         self.assertEqual(configuration.dicom.aeTitle, "PACS")
         self.assertEqual(configuration.dicom.maxPDULength, 16384)
         self.assertIs(configuration.dicom.duplicates, Duplicates.KEEP)
+        self.assertTrue(configuration.dicom.requireKnownCallers)
         self.assertEqual(configuration.dicom.port, 104)
 
     def test_optionsWin(self) -> None:
@@ -84,6 +87,7 @@ class ConfigurationTests(SynchronousTestCase):
             ('dicom.ae_title = "  "', "1 to 16 characters"),
             ('dicom.address = "localhost"', "an IP address"),
             ("dicom.accept_any_called_ae = 1", "true or false"),
+            ("dicom.require_known_callers = 1", "true or false"),
             ('dicom.duplicates = "newest"', '"replace" or "keep"'),
             ('database.url = "mysql://x"', "postgresql://"),
             ('log.level = "loud"', '"debug" or "info"'),

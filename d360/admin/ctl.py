@@ -6,18 +6,18 @@ scripts.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
+import re
+import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from d360 import __version__
-
-DEFAULT_URL = "http://127.0.0.1:8360"
+from d360.admin.client import DEFAULT_URL, Refused, Server
 
 EXAMPLES = """\
 examples:
@@ -25,70 +25,25 @@ examples:
   d360ctl --json status | jq .counts.studies
   d360ctl reindex
   d360ctl --url http://pacs:8360 --token SECRET reindex --full --prune
+  d360ctl ae add WS1 127.0.0.1 11113
+  d360ctl ae echo WS1
 
 exit status: 0 when it was done, 1 when not; the reason is on stderr.
 """
 
+AE_EXAMPLES = """\
+examples:
+  d360ctl ae add WS1 127.0.0.1 11113
+  d360ctl ae echo WS1
+  d360ctl ae list
+  d360ctl ae list --json | jq -r .aes[].aet
+  d360ctl ae remove WS1
 
-class Refused(Exception):
-    """What was asked for was not done; the message is for the person."""
+A title with a space is quoted: d360ctl ae add "CT 1" ct1.example.org 104
+"""
 
-
-class Server:
-    """
-    A D360 server's HTTP side.
-
-    @param url: such as C{http://127.0.0.1:8360}.
-    @param token: its C{web.token}, or empty.
-    """
-
-    def __init__(self, url: str, token: str) -> None:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Refused(f"{url!r} is no URL; give one like {DEFAULT_URL}")
-        self._url = url
-        self._kind: Callable[..., http.client.HTTPConnection] = (
-            http.client.HTTPSConnection
-            if parts.scheme == "https"
-            else http.client.HTTPConnection
-        )
-        self._where = parts.hostname, port
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """
-        Make a call and return the decoded answer.
-
-        @raise Refused: no answer, or a 4xx or 5xx one.
-        """
-        connection = self._kind(*self._where, timeout=30)
-        headers = {"Content-Type": "application/json"} | self._headers
-        try:
-            connection.request(method, path, json.dumps(body), headers)
-            response = connection.getresponse()
-            data = response.read()
-        except OSError as error:
-            raise Refused(
-                f"no D360 answers at {self._url} ({error}); is it running, and is "
-                "this its web.address and web.port? Give another by --url"
-            ) from None
-        except http.client.HTTPException:
-            raise Refused(f"what answers at {self._url} is no D360") from None
-        finally:
-            connection.close()
-        try:
-            answer = json.loads(data)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Refused(f"what answers at {self._url} is no D360")
-        if response.status >= 400:
-            raise Refused(answer.get("error", f"HTTP status {response.status}"))
-        return answer
+#: Seconds for a C-ECHO: to connect, to negotiate, for its answer, to release.
+ECHO_TIMEOUT = 120.0
 
 
 def _size(count: float) -> str:
@@ -190,6 +145,70 @@ def reindex(server: Server, arguments: argparse.Namespace) -> None:
         )
 
 
+def _pathOf(title: str) -> str:
+    """The call for a remote AE; the server says whether it can be one."""
+    return f"/api/aes/{quote(os.fsencode(title), safe='')}"
+
+
+def _tell(arguments: argparse.Namespace, answer: Any, line: str) -> None:
+    """What was done, for whom it concerns."""
+    print(json.dumps(answer) if arguments.json else line)
+
+
+def listAEs(server: Server, arguments: argparse.Namespace) -> None:
+    """Show the remote AEs."""
+    answer = server.call("GET", "/api/aes")
+    if arguments.json:
+        print(json.dumps(answer))
+        return
+    rows = [(one["aet"], one["host"], str(one["port"])) for one in answer["aes"]]
+    if not rows:
+        print("there are none; d360ctl ae add TITLE HOST PORT", file=sys.stderr)
+        return
+    rows.insert(0, ("AE TITLE", "HOST", "PORT"))
+    titles = max(len(title) for title, _, _ in rows)
+    hosts = max(len(host) for _, host, _ in rows)
+    for title, host, port in rows:
+        print(f"{title:{titles}}  {host:{hosts}}  {port:>5}")
+
+
+def addAE(server: Server, arguments: argparse.Namespace) -> None:
+    """Add a remote AE, or replace it."""
+    # What is no number goes as it is: the server says what would be right.
+    digits = re.fullmatch("[0-9]{1,9}", arguments.port)
+    port = int(arguments.port) if digits else arguments.port
+    body = {"host": arguments.host, "port": port}
+    answer = server.call("PUT", _pathOf(arguments.title), body)
+    title, host = answer["aet"], answer["host"]
+    _tell(
+        arguments,
+        answer,
+        f"{title} is at {host}, port {answer['port']}; to test it: "
+        f"d360ctl ae echo {shlex.quote(title)}",
+    )
+
+
+def removeAE(server: Server, arguments: argparse.Namespace) -> None:
+    """Remove a remote AE."""
+    server.call("DELETE", _pathOf(arguments.title))
+    _tell(arguments, {"removed": arguments.title}, f"{arguments.title} is removed")
+
+
+def echoAE(server: Server, arguments: argparse.Namespace) -> None:
+    """Have the server verify a remote AE."""
+    path = f"{_pathOf(arguments.title)}/echo"
+    answer = server.call("POST", path, timeout=ECHO_TIMEOUT)
+    if not answer["ok"]:
+        if arguments.json:
+            print(json.dumps(answer))
+        raise Refused(answer["error"])
+    _tell(
+        arguments,
+        answer,
+        f"{arguments.title} answers within {answer['milliseconds']} ms",
+    )
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that ends with 1, as everything else that was not done does."""
 
@@ -240,7 +259,37 @@ def _parser() -> argparse.ArgumentParser:
         "--prune", action="store_true", help="forget instances whose file is gone"
     )
     command.set_defaults(run=reindex)
+
+    command = commands.add_parser(
+        "ae",
+        parents=[common],
+        help="the remote AEs",
+        description="List, add, remove and test the remote AEs: those that D360 "
+        "sends to, and that may call it where require_known_callers is set. A "
+        "change holds from the next association on.",
+        epilog=AE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _addAECommands(command.add_subparsers(metavar="COMMAND", required=True), common)
     return parser
+
+
+def _addAECommands(commands: Any, common: _Parser) -> None:
+    for name, run, words in (
+        ("list", listAEs, "all of them, by title"),
+        ("add", addAE, "add one, or replace the one of this title"),
+        ("remove", removeAE, "remove one"),
+        ("echo", echoAE, "test one by a C-ECHO from the server"),
+    ):
+        command = commands.add_parser(
+            name, parents=[common], help=words, description=f"{words.capitalize()}."
+        )
+        command.set_defaults(run=run)
+        if run is not listAEs:
+            command.add_argument("title", metavar="TITLE", help="its AE title")
+        if run is addAE:
+            command.add_argument("host", metavar="HOST", help="a name or an IP address")
+            command.add_argument("port", metavar="PORT", help="1 to 65535")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

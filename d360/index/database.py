@@ -44,6 +44,7 @@ class PostgreSQLIndex:
     @param kind: C{"embedded"} or C{"external"}, for L{state}.
     @param readers: connections for queries; one more is for registrations,
         so that these never wait behind a long query.
+    @ivar writing: that one, for whatever else is short.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class PostgreSQLIndex:
         self._reactor = reactor
         self._kind = kind
         self._reading = ConnectionPool(reactor, dsn, readers)
-        self._writing = ConnectionPool(reactor, dsn, 1)
-        self._registrar = Registrar(reactor, self._writing)
+        self.writing = ConnectionPool(reactor, dsn, 1)
+        self._registrar = Registrar(reactor, self.writing)
         self._totals: Totals | None = None
         self._totalsUntil = 0.0
         self._version = ""
@@ -66,7 +67,7 @@ class PostgreSQLIndex:
     def close(self) -> None:
         """Drop the connections. A plain call; the index is of no more use."""
         self._reading.close()
-        self._writing.close()
+        self.writing.close()
 
     def register(
         self, record: InstanceRecord, location: Location, duplicates: Duplicates
@@ -98,7 +99,7 @@ class PostgreSQLIndex:
 
     @asynchronous
     async def forget(self, location: Location) -> bool:
-        rows = await self._writing.query(
+        rows = await self.writing.query(
             "forget", sql.forget(location.path), repeatable=False
         )
         return bool(rows[0][0])

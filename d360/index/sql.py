@@ -446,3 +446,33 @@ def register(batch: str) -> Statement:
 def forget(path: str) -> Statement:
     """Remove what is entered with a path, as one boolean."""
     return Statement("SELECT forget_instance(%s)", (path,))
+
+
+# --- remote AEs -------------------------------------------------------------------
+
+REMOTE_AES = Statement("SELECT title, host, port FROM remote_aes ORDER BY title")
+
+
+def remoteAE(title: str) -> Statement:
+    """Title, host and port of one, if there is such."""
+    return Statement(
+        "SELECT title, host, port FROM remote_aes WHERE title = %s", (title,)
+    )
+
+
+def putRemoteAE(title: str, host: str, port: int) -> Statement:
+    """Add or replace one; whether it is new, as one boolean."""
+    # A row that took the place of another has locked that one: its xmax.
+    return Statement(
+        "INSERT INTO remote_aes (title, host, port) VALUES (%s, %s, %s)"
+        " ON CONFLICT (title) DO UPDATE SET host = excluded.host,"
+        " port = excluded.port RETURNING xmax = 0",
+        (title, host, port),
+    )
+
+
+def removeRemoteAE(title: str) -> Statement:
+    """Remove one; a row if there was such."""
+    return Statement(
+        "DELETE FROM remote_aes WHERE title = %s RETURNING title", (title,)
+    )

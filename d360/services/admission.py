@@ -4,11 +4,11 @@ Who may open an association (PS3.8 9.3.4; conformance statement 4.2.4).
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from d360.errors import AssociationRejected
-from d360.interfaces import IAdmission
+from d360.asynchronous import asynchronous
+from d360.errors import AssociationRejected, DatabaseError
+from d360.interfaces import IAdmission, IRemoteAEs
 from d360.model import AssociationRequest
 
 
@@ -20,27 +20,43 @@ class Admission:
     @param aeTitle: ours.
     @param acceptAnyCalledAE: whatever AE title they call us by.
     @param maxAssociations: how many may be open at the same time.
+    @param callers: who may call; C{None} for whoever does.
     """
 
     def __init__(
-        self, aeTitle: str, acceptAnyCalledAE: bool, maxAssociations: int
+        self,
+        aeTitle: str,
+        acceptAnyCalledAE: bool,
+        maxAssociations: int,
+        callers: IRemoteAEs | None = None,
     ) -> None:
         self._aeTitle = aeTitle
         self._acceptAnyCalledAE = acceptAnyCalledAE
         self._maxAssociations = maxAssociations
+        self._callers = callers
 
-    def admit(self, request: AssociationRequest, live: int) -> Deferred[None]:
+    @asynchronous
+    async def admit(self, request: AssociationRequest, live: int) -> None:
         """See L{IAdmission.admit}."""
         if live >= self._maxAssociations:
-            return fail(
-                AssociationRejected(
-                    2, 3, 2, f"max_associations = {self._maxAssociations} are open"
-                )
+            raise AssociationRejected(
+                2, 3, 2, f"max_associations = {self._maxAssociations} are open"
             )
         if request.calledAETitle != self._aeTitle and not self._acceptAnyCalledAE:
-            return fail(
-                AssociationRejected(
-                    1, 1, 7, f"called AE title is {request.calledAETitle!r}"
-                )
+            raise AssociationRejected(
+                1, 1, 7, f"called AE title is {request.calledAETitle!r}"
             )
-        return succeed(None)
+        if self._callers is not None:
+            await self._checkCaller(self._callers, request.callingAETitle)
+
+    async def _checkCaller(self, callers: IRemoteAEs, title: str) -> None:
+        try:
+            known = await callers.get(title)
+        except DatabaseError as error:
+            raise AssociationRejected(
+                2, 3, 1, f"whether {title!r} may call is not known: {error}"
+            ) from None
+        if known is None:
+            raise AssociationRejected(
+                1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
+            )

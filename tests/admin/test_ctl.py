@@ -316,3 +316,132 @@ class ReindexTests(CtlTestCase):
             self.connections.answers[f"{method} /api/reindex"] = KeyboardInterrupt()
             self.assertIn("stopped; run it again", self.refused("reindex"))
             self.assertEqual(self.connections.calls[-1][0], "DELETE /api/reindex")
+
+
+WS1 = {"aet": "WS1", "host": "127.0.0.1", "port": 11113}
+
+LIST = """\
+AE TITLE  HOST              PORT
+CT 1      ct1.example.org    104
+WS1       127.0.0.1        11113
+"""
+
+
+class AETests(CtlTestCase):
+    """C{d360ctl ae}."""
+
+    def test_list(self) -> None:
+        """Aligned for people, as it came for scripts."""
+        ct = {"aet": "CT 1", "host": "ct1.example.org", "port": 104}
+        self.connections.answers["GET /api/aes"] = (200, {"aes": [ct, WS1]})
+        self.assertEqual(self.run_("ae", "list"), (0, LIST, ""))
+        for arguments in (
+            ("--json", "ae", "list"),
+            ("ae", "--json", "list"),
+            ("ae", "list", "--json"),
+        ):
+            status, output, errors = self.run_(*arguments)
+            self.assertEqual((status, errors), (0, ""))
+            self.assertEqual(json.loads(output), {"aes": [ct, WS1]})
+
+    def test_listNone(self) -> None:
+        """Without any, how to add one; nothing for scripts to stumble over."""
+        self.connections.answers["GET /api/aes"] = (200, {"aes": []})
+        status, output, errors = self.run_("ae", "list")
+        self.assertEqual((status, output), (0, ""))
+        self.assertIn("d360ctl ae add", errors)
+        self.assertEqual(self.run_("ae", "list", "--json"), (0, '{"aes": []}\n', ""))
+
+    def test_add(self) -> None:
+        """A PUT; the line says how to go on."""
+        self.connections.answers["PUT /api/aes/WS1"] = (201, WS1)
+        status, output, errors = self.run_("ae", "add", "WS1", "127.0.0.1", "11113")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(
+            output,
+            "WS1 is at 127.0.0.1, port 11113; to test it: d360ctl ae echo WS1\n",
+        )
+        ((_, body, _),) = self.connections.calls
+        self.assertEqual(body, {"host": "127.0.0.1", "port": 11113})
+        status, output, _ = self.run_("ae", "add", "WS1", "h", "1", "--json")
+        self.assertEqual((status, json.loads(output)), (0, WS1))
+
+    def test_titles(self) -> None:
+        """Whatever is given is encoded into the URL, the server judges it."""
+        for title, path in (
+            ("CT 1", "CT%201"),
+            ("A/B", "A%2FB"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("100%", "100%25"),
+            ("Ä", "%C3%84"),
+            ("\udcff", "%FF"),
+            ("A\nB", "A%0AB"),
+            ("", ""),
+        ):
+            self.connections.answers[f"DELETE /api/aes/{path}"] = (400, {"error": "x"})
+            self.assertEqual(self.refused("ae", "remove", title), "d360ctl: x")
+        self.connections.answers["PUT /api/aes/CT%201"] = (200, {**WS1, "aet": "CT 1"})
+        output = self.run_("ae", "add", "CT 1", "127.0.0.1", "11113")[1]
+        self.assertTrue(output.endswith("d360ctl ae echo 'CT 1'\n"), output)
+
+    def test_ports(self) -> None:
+        """What is no number is the server's to refuse too."""
+        self.connections.answers["PUT /api/aes/WS1"] = (400, {"error": "port: no"})
+        for port in ("0", "65536", "dicom", "", "-1", "1.5", "١", "9" * 5000, "0x10"):
+            self.assertEqual(
+                self.refused("ae", "add", "WS1", "h", port), "d360ctl: port: no"
+            )
+        sent = [body["port"] for _, body, _ in self.connections.calls]
+        self.assertEqual(
+            sent, [0, 65536, "dicom", "", "-1", "1.5", "١", "9" * 5000, "0x10"]
+        )
+
+    def test_remove(self) -> None:
+        """An answer without a body; one that is not there is an error."""
+        self.connections.answers["DELETE /api/aes/WS1"] = (204, b"")
+        self.assertEqual(self.run_("ae", "remove", "WS1"), (0, "WS1 is removed\n", ""))
+        status, output, _ = self.run_("ae", "remove", "WS1", "--json")
+        self.assertEqual((status, json.loads(output)), (0, {"removed": "WS1"}))
+        self.connections.answers["DELETE /api/aes/WS1"] = (404, {"error": "not known"})
+        self.assertEqual(self.refused("ae", "remove", "WS1"), "d360ctl: not known")
+
+    def test_echo(self) -> None:
+        """It answers."""
+        answer = {"ok": True, "milliseconds": 3.1}
+        self.connections.answers["POST /api/aes/WS1/echo"] = (200, answer)
+        self.assertEqual(
+            self.run_("ae", "echo", "WS1"), (0, "WS1 answers within 3.1 ms\n", "")
+        )
+        status, output, _ = self.run_("ae", "echo", "WS1", "--json")
+        self.assertEqual((status, json.loads(output)), (0, answer))
+
+    def test_echoFails(self) -> None:
+        """It does not: status 1, and the reason on standard error."""
+        answer = {"ok": False, "error": "no association"}
+        self.connections.answers["POST /api/aes/WS1/echo"] = (200, answer)
+        self.assertEqual(self.refused("ae", "echo", "WS1"), "d360ctl: no association")
+        status, output, errors = self.run_("ae", "echo", "WS1", "--json")
+        self.assertEqual((status, errors), (1, "d360ctl: no association\n"))
+        self.assertEqual(json.loads(output), answer)
+
+    def test_usage(self) -> None:
+        """A wrong command line ends with 1 and one line."""
+        for arguments in (
+            (),
+            ("lst",),
+            ("list", "x"),
+            ("add", "WS1"),
+            ("add", "WS1", "h"),
+            ("add", "WS1", "h", "1", "x"),
+            ("remove",),
+            ("echo",),
+            ("echo", "WS1", "WS2"),
+        ):
+            self.assertIn("--help", self.refused("ae", *arguments))
+        self.assertEqual(self.connections.opened, 0)
+
+    def test_help(self) -> None:
+        """With examples."""
+        status, output, _ = self.run_("ae", "--help")
+        self.assertEqual(status, 0)
+        self.assertIn("d360ctl ae add WS1 127.0.0.1 11113", output)

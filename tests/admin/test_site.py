@@ -14,13 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
-from d360.admin.site import (
-    MAX_BODY,
-    JSONResource,
-    ReindexResource,
-    StatusResource,
-    makeSite,
-)
+from d360.admin.resource import JSONResource
+from d360.admin.site import MAX_BODY, ReindexResource, StatusResource, makeSite
 from d360.errors import DatabaseUnavailable
 from d360.model import DatabaseState, DiskSpace, ReindexProgress, Totals
 

@@ -84,10 +84,10 @@ class ArchiveContract:
             self.assertEqual(size, reader.size)
             pieces = []
             while sum(map(len, pieces)) < size:
-                pieces.append(self.successResultOf(reader.read(70_000)))
+                pieces.append(bytes(self.successResultOf(reader.read(70_000))))
             self.assertTrue(b"".join(pieces) == data)
             self.assertTrue(all(len(piece) == 70_000 for piece in pieces[:-1]))
-            self.assertEqual(b"", self.successResultOf(reader.read(1)))
+            self.assertEqual(b"", bytes(self.successResultOf(reader.read(1))))
             reader.close()
             reader.close()
 

@@ -16,6 +16,14 @@ from tests.contracts.postgres import (
     sharedServer,
 )
 
+LATEST = 2
+
+PATIENT = (
+    "INSERT INTO patients (identity, patient_id, issuer_of_patient_id,"
+    " patient_name, patient_name_key, patient_birth_date, patient_sex)"
+    " VALUES ('1', '1', '', '', '', '', '')"
+)
+
 
 class MigrationTests(SynchronousTestCase):
     def fresh(self) -> str:
@@ -25,9 +33,23 @@ class MigrationTests(SynchronousTestCase):
 
     def test_fromNothingAndAgain(self) -> None:
         url = self.fresh()
-        self.assertEqual([checkAndMigrate(url), checkAndMigrate(url)], [1, 1])
-        rows = execute(url, "SELECT version FROM schema_version")
-        self.assertEqual(rows, [(1,)])
+        self.assertEqual([checkAndMigrate(url), checkAndMigrate(url)], [LATEST, LATEST])
+        rows = execute(url, "SELECT version FROM schema_version ORDER BY version")
+        self.assertEqual(rows, [(n,) for n in range(1, LATEST + 1)])
+
+    def test_fromEach(self) -> None:
+        """An older schema is brought up to date, and keeps what it holds."""
+        known = migration.migrations()
+        for version in range(1, LATEST):
+            url = self.fresh()
+            self.patch(migration, "migrations", lambda to=version: known[:to])
+            self.assertEqual(checkAndMigrate(url), version)
+            execute(url, PATIENT)
+            self.patch(migration, "migrations", lambda: known)
+            self.assertEqual(checkAndMigrate(url), LATEST)
+            for table, count in (("patients", 1), ("remote_aes", 0)):
+                rows = execute(url, f"SELECT count(*)::int FROM {table}")
+                self.assertEqual(rows, [(count,)])
 
     def test_severalAtOnce(self) -> None:
         """Processes that start together take turns."""
@@ -41,7 +63,7 @@ class MigrationTests(SynchronousTestCase):
             thread.start()
         for thread in threads:
             thread.join()
-        self.assertEqual(versions, [1] * 6)
+        self.assertEqual(versions, [LATEST] * 6)
 
     def test_newerIsRefused(self) -> None:
         url = self.fresh()
@@ -52,14 +74,17 @@ class MigrationTests(SynchronousTestCase):
 
     def test_failedMigrationLeavesNothing(self) -> None:
         url = self.fresh()
-        broken = (*migration.migrations(), (2, "CREATE TABLE half (); nonsense"))
+        broken = (
+            *migration.migrations(),
+            (LATEST + 1, "CREATE TABLE half (); nonsense"),
+        )
         self.patch(migration, "migrations", lambda: broken)
         self.assertRaises(StartupError, checkAndMigrate, url)
         self.assertEqual(
             execute(
                 url, "SELECT max(version), to_regclass('half') FROM schema_version"
             ),
-            [(1, None)],
+            [(LATEST, None)],
         )
 
     def test_otherEncodingIsRefused(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from d360.errors import AssociationRejected
-from d360.interfaces import IAdmission
-from d360.model import AssociationRequest
+from d360.errors import AssociationRejected, DatabaseError
+from d360.interfaces import IAdmission, IRemoteAEs
+from d360.model import AssociationRequest, RemoteAE
 from d360.services.admission import Admission
 from tests.contracts.archive import checkSignatures
+from tests.contracts.memoryremoteaes import MemoryRemoteAEs
 
 
 class AdmissionTests(SynchronousTestCase):
@@ -61,3 +63,66 @@ class AdmissionTests(SynchronousTestCase):
         for live, words in ((0, "'OTHER'"), (9, "max_associations = 2")):
             failing = Admission("D360PACS", False, 2).admit(request, live)
             self.assertIn(words, self.failureResultOf(failing).value.why)
+
+
+class KnownCallersTests(SynchronousTestCase):
+    """C{require_known_callers}."""
+
+    def setUp(self) -> None:
+        self.known = MemoryRemoteAEs(RemoteAE("WS1", "127.0.0.1", 104))
+        self.admission = self.make(self.known)
+
+    def make(self, known: IRemoteAEs) -> Admission:
+        return Admission("D360PACS", False, 10, known)
+
+    def rejected(self, calling: str, called: str = "D360PACS", live: int = 0) -> str:
+        """The numbers of the A-ASSOCIATE-RJ, and what the log says."""
+        request = AssociationRequest(calling, called, ())
+        failure = self.failureResultOf(
+            self.admission.admit(request, live), AssociationRejected
+        )
+        return str(failure.value)
+
+    def test_known(self) -> None:
+        """Those in the list, at once after they were added."""
+        request = AssociationRequest("WS2", "D360PACS", ())
+        self.rejected("WS2")
+        self.successResultOf(self.known.put(RemoteAE("WS2", "127.0.0.1", 104)))
+        self.assertIsNone(self.successResultOf(self.admission.admit(request, 0)))
+        self.successResultOf(self.known.remove("WS2"))
+        self.rejected("WS2")
+
+    def test_unknown(self) -> None:
+        """1,1,3 for another, letter by letter; the log says what to do."""
+        for calling in ("WS2", "ws1", "WS", "*"):
+            text = self.rejected(calling)
+            self.assertIn("rejected 1,1,3", text)
+            self.assertIn(repr(calling), text)
+            self.assertIn("d360ctl ae add", text)
+
+    def test_othersFirst(self) -> None:
+        """Neither room nor the called AE title needs the list."""
+        self.known.away = True
+        self.assertIn("rejected 1,1,7", self.rejected("WS1", called="OTHER"))
+        self.assertIn("rejected 2,3,2", self.rejected("WS1", live=10))
+
+    def test_databaseAway(self) -> None:
+        """2,3,1, transient: whether it is known cannot be said now."""
+        self.known.away = True
+        self.assertIn("rejected 2,3,1", self.rejected("WS1"))
+
+        class Refusing(MemoryRemoteAEs):
+            def get(self, aeTitle: str) -> Deferred[RemoteAE | None]:
+                return fail(DatabaseError("refused"))
+
+        self.admission = self.make(Refusing())
+        self.assertIn("rejected 2,3,1", self.rejected("WS1"))
+
+    def test_cancelled(self) -> None:
+        """The requestor is gone before the answer."""
+        self.known.waiter = Deferred()
+        request = AssociationRequest("WS1", "D360PACS", ())
+        admitting = self.admission.admit(request, 0)
+        self.assertNoResult(admitting)
+        admitting.cancel()
+        self.failureResultOf(admitting, CancelledError)

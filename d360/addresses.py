@@ -1,0 +1,60 @@
+"""
+How an application entity is named and found: AE title, host and port, as
+people write them. Each function returns the value as it is kept, or raises
+L{ValueError} with what would be right.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+#: RFC 1123 2.1, by its letters; whatever ends in digits alone is an address,
+#: or a slip in one.
+_HOST_NAME = re.compile(
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*"
+    r"(?![0-9]+\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    re.IGNORECASE | re.ASCII,
+)
+_LONGEST_HOST = 253
+
+
+def readAETitle(value: Any) -> str:
+    """
+    An AE title without its padding: of the default character repertoire,
+    without control characters and backslash (PS3.5 6.2).
+    """
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    title = value.strip(" ")
+    printable = all(" " <= c <= "~" and c != "\\" for c in title)
+    if not 1 <= len(title) <= 16 or not printable:
+        raise ValueError("1 to 16 characters of ASCII without a backslash")
+    return title
+
+
+def readHost(value: Any) -> str:
+    """A host name by RFC 1123, or an IP address."""
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    if len(value) <= _LONGEST_HOST:
+        if _HOST_NAME.fullmatch(value):
+            return value
+        # A zone belongs to one machine's interfaces, and is of any text.
+        if "%" not in value:
+            try:
+                return str(ipaddress.ip_address(value))
+            except ValueError:
+                pass
+    raise ValueError(
+        'a host name or an IP address, such as "ws1.example.org" or "192.0.2.7"'
+    )
+
+
+def readPort(value: Any) -> int:
+    """A port to connect to."""
+    # In Python true is a number; in JSON and TOML it is none.
+    if type(value) is not int or not 1 <= value <= 65535:
+        raise ValueError("a whole number from 1 to 65535")
+    return value

@@ -1,0 +1,81 @@
+"""A D360 server's HTTP side, as C{d360ctl} calls it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+DEFAULT_URL = "http://127.0.0.1:8360"
+
+#: Seconds that an answer may take.
+TIMEOUT = 30.0
+
+
+class Refused(Exception):
+    """What was asked for was not done; the message is for the person."""
+
+
+class Server:
+    """
+    A D360 server's HTTP side.
+
+    @param url: such as C{http://127.0.0.1:8360}.
+    @param token: its C{web.token}, or empty.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Refused(f"{url!r} is no URL; give one like {DEFAULT_URL}")
+        self._url = url
+        self._kind: Callable[..., http.client.HTTPConnection] = (
+            http.client.HTTPSConnection
+            if parts.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        self._where = parts.hostname, port
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def call(
+        self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT
+    ) -> Any:
+        """
+        Make a call and return the decoded answer; C{None} for one without a
+        body.
+
+        @param timeout: seconds.
+        @raise Refused: no answer, or a 4xx or 5xx one.
+        """
+        connection = self._kind(*self._where, timeout=timeout)
+        headers = {"Content-Type": "application/json"} | self._headers
+        try:
+            connection.request(method, path, json.dumps(body), headers)
+            response = connection.getresponse()
+            data = response.read()
+        except OSError as error:
+            raise Refused(
+                f"no D360 answers at {self._url} ({error}); is it running, and is "
+                "this its web.address and web.port? Give another by --url"
+            ) from None
+        except http.client.HTTPException:
+            raise Refused(f"what answers at {self._url} is no D360") from None
+        finally:
+            connection.close()
+        if response.status == http.client.NO_CONTENT:
+            return None
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Refused(f"what answers at {self._url} is no D360")
+        if response.status >= 400:
+            raise Refused(answer.get("error", f"HTTP status {response.status}"))
+        return answer

@@ -1,0 +1,85 @@
+"""Tests for L{d360.addresses}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from d360.addresses import readAETitle, readHost, readPort
+
+
+class AddressesTests(SynchronousTestCase):
+    """How an application entity is named and found."""
+
+    def refused(self, read: Any, values: Any, words: str) -> None:
+        for value in values:
+            error = self.assertRaises(ValueError, read, value)
+            self.assertIn(words, str(error), repr(value))
+
+    def test_titles(self) -> None:
+        """
+        PS3.5 6.2, AE: 1 to 16 characters of the default repertoire; leading
+        and trailing spaces do not count.
+        """
+        for value, title in (
+            ("WS1", "WS1"),
+            ("  WS1 ", "WS1"),
+            ("ws 1", "ws 1"),
+            ("A/B?#%&", "A/B?#%&"),
+            (" ABCDEFGHIJKLMNOP ", "ABCDEFGHIJKLMNOP"),
+            ("~", "~"),
+        ):
+            self.assertEqual(readAETitle(value), title)
+
+    def test_wrongTitles(self) -> None:
+        """No control characters, no backslash, no other repertoire."""
+        self.refused(
+            readAETitle,
+            ("", "  ", "ABCDEFGHIJKLMNOPQ", "A\\B", "A\nB", "A\0", "\tA", "Ä",
+             "A\x7fB", "\ud800", "\u3000A"),
+            "1 to 16 characters of ASCII without a backslash",
+        )  # fmt: skip
+        self.refused(readAETitle, (None, 1, b"WS1", ["WS1"]), "a text")
+
+    def test_hosts(self) -> None:
+        """Host names by RFC 1123 2.1; addresses in their shortest form."""
+        longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+        self.assertEqual(len(longest), 253)
+        for host in (
+            "localhost",
+            "ws1.example.org",
+            "3com.example",
+            "WS-1",
+            "a",
+            "1a",
+            longest,
+            "192.0.2.7",
+            "2001:db8::7",
+            "::1",
+        ):
+            self.assertEqual(readHost(host), host)
+        self.assertEqual(readHost("2001:DB8:0:0::7"), "2001:db8::7")
+
+    def test_wrongHosts(self) -> None:
+        """Neither."""
+        self.refused(
+            readHost,
+            ("", " ", "ws1 ", " ws1", "a b", "http://ws1", "ws1:104", "ws1/x", "-a",
+             "a-", "a..b", ".a", "a.", "a_b", "ä.example", "a" * 64, "a\0", "a\n",
+             ".".join(["a" * 63] * 4), "192.0.2.256", "192.0.2", "1", "01.2.3.4",
+             "[::1]", "fe80::1%eth0", "fe80::1%a b", ":::", "\ud800", "user@ws1",
+             "１.1.1.1", "a." * 100000),
+            'such as "ws1.example.org" or "192.0.2.7"',
+        )  # fmt: skip
+        self.refused(readHost, (None, 1, b"ws1", ["ws1"]), "a text")
+
+    def test_ports(self) -> None:
+        """Numbers that TCP has."""
+        for port in (1, 104, 65535):
+            self.assertEqual(readPort(port), port)
+        self.refused(
+            readPort,
+            (0, -1, 65536, 10**400, True, False, 104.0, "104", None, [], float("nan")),
+            "a whole number from 1 to 65535",
+        )
