@@ -329,10 +329,11 @@ class IDatasetReader(Interface):
 
     size: int = Attribute("Its length in bytes.")
 
-    def read(count: int) -> Deferred[bytes]:
+    def read(count: int) -> Deferred[bytes | memoryview]:
         """
-        The next bytes: C{count} of them, fewer only at the end. Fires at once
-        where they are in memory already.
+        The next bytes: C{count} of them, which are at most 1 MiB, fewer only
+        at the end. They stay as they are until the call after the next one, or
+        L{close}. Fires at once where they are in memory already.
 
         @raise ArchiveError: they cannot be read.
         """

@@ -33,6 +33,7 @@ from d360.archive.incoming import (
     syncFolder,
     takesDirect,
 )
+from d360.archive.intact import Intact, Signature
 from d360.archive.layout import (
     INCOMING,
     PART,
@@ -42,7 +43,7 @@ from d360.archive.layout import (
     folderOf,
     fromMark,
 )
-from d360.archive.reader import openDataset
+from d360.archive.reader import Wanted, openDataset
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
@@ -124,6 +125,7 @@ class _Writer:
         head: bytes,
         file: IncomingFile,
         blocks: Blocks,
+        intact: Intact,
         inThread: InThread,
         settling: _Settling,
         ended: Callable[[str], None],
@@ -133,6 +135,7 @@ class _Writer:
         self._head = head
         self._file = file
         self._blocks = blocks
+        self._intact = intact
         self._inThread = inThread
         self._settling = settling
         self._ended = ended
@@ -269,12 +272,15 @@ class _Writer:
             pieces.append(self._block[: self._filled])
         self._full, self._block = [], None
         try:
-            location: Location = await self._inThread(
+            location: Location
+            signature: Signature
+            location, signature = await self._inThread(
                 self._file.commit, pieces, folder, instance
             )
         finally:
             for block in blocks:
                 self._blocks.give(block)
+        self._intact.remember(location.path, self._digest.digest(), signature)
         return location
 
     @asynchronous
@@ -325,6 +331,7 @@ class FileArchive:
         self._settling = _Settling(inThread, later)
         self._folders = Folders(self._root)
         self._blocks = Blocks()
+        self._intact = Intact()
         self._direct = False
         # Of one run of the server, so that those of earlier runs are known.
         self._runID = secrets.token_hex(4)
@@ -363,6 +370,7 @@ class FileArchive:
             head,
             file,
             self._blocks,
+            self._intact,
             self._inThread,
             self._settling,
             self._forgetWriter,
@@ -417,9 +425,16 @@ class FileArchive:
     async def open(
         self, location: Location, size: int, digest: bytes
     ) -> IDatasetReader:
-        return await openDataset(
-            self._inThread, self.pathOf(location), location.dataSetOffset, size, digest
+        wanted = Wanted(
+            self.pathOf(location),
+            location.dataSetOffset,
+            size,
+            digest,
+            self._intact.get(location.path, digest),
         )
+        reader = await openDataset(wanted, self._blocks, self._inThread)
+        self._intact.remember(location.path, digest, reader.signature)
+        return reader
 
     @asynchronous
     async def readWith(self, location: Location, reader: Callable[[BinaryIO], T]) -> T:

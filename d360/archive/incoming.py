@@ -41,6 +41,7 @@ from threading import Lock
 
 from attrs import frozen
 
+from d360.archive.intact import Signature, signatureOf
 from d360.archive.layout import INCOMING, PART, markOf
 from d360.errors import ArchiveError
 from d360.model import Location
@@ -210,7 +211,7 @@ class IncomingFile:
 
     def commit(
         self, blocks: Sequence[memoryview], folder: str, instance: str
-    ) -> Location:
+    ) -> tuple[Location, Signature]:
         """
         Write the last bytes and make the file durable in its place.
 
@@ -222,11 +223,12 @@ class IncomingFile:
             path = self._link(folder, instance)
             os.fsync(self._descriptor)
             syncFolder(os.path.join(self._folders.root, folder))
+            signature = signatureOf(self._descriptor)
         except OSError as error:
             self.remove()
             raise ArchiveError(f"cannot keep a file: {error.strerror}") from error
         self._close()
-        return Location(path, self._offset)
+        return Location(path, self._offset), signature
 
     def _link(self, folder: str, instance: str) -> str:
         """Mark it and link it to a free name in the folder."""

@@ -1,6 +1,6 @@
 """
-Data sets read from files, in threads, and never more of one in memory than
-L{AT_ONCE}.
+Data sets read from files, in threads, into blocks of memory that are used
+again and again.
 """
 
 from __future__ import annotations
@@ -15,108 +15,131 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from d360.archive.blocks import BLOCK, Blocks
+from d360.archive.intact import Signature, signatureOf
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
 from d360.interfaces import IDatasetReader
 
-#: A data set up to this long is read by the job that opens and checks it.
-AT_ONCE = 1024 * 1024
+
+@frozen
+class Wanted:
+    """
+    What a file must be.
+
+    @ivar offset: where its data set begins.
+    @ivar size: of the data set; C{None} for whatever it is.
+    @ivar digest: its SHA-256, or C{None}.
+    @ivar signature: with this one the digest need not be looked at.
+    """
+
+    path: str
+    offset: int = 0
+    size: int | None = None
+    digest: bytes | None = None
+    signature: Signature | None = None
 
 
 @frozen
 class _Opened:
     """
-    @ivar descriptor: where the rest is; -1 if all of it is in C{data}.
+    @ivar descriptor: where the rest is; -1 if all of it has been read.
     """
 
     size: int
-    data: bytes
+    signature: Signature
     descriptor: int
 
 
 @implementer(IDatasetReader)
 class DatasetReader:
     """
-    See L{IDatasetReader}.
+    See L{IDatasetReader}. A data set that fits into a block is read by the job
+    that opens it; of a larger one, two blocks are in use in turn.
 
-    @param opened: what L{openDataset} found.
     @param offset: where in the file the data set begins.
     """
 
     def __init__(
-        self, opened: _Opened, offset: int, inThread: Callable[..., Deferred[Any]]
+        self,
+        opened: _Opened,
+        offset: int,
+        block: memoryview,
+        blocks: Blocks,
+        inThread: Callable[..., Deferred[Any]],
     ) -> None:
         self.size = opened.size
-        self._data = opened.data
+        self.signature = opened.signature
         self._descriptor = opened.descriptor
         self._offset = offset
+        self._mine = [block]
+        self._blocks = blocks
         self._position = 0
         self._inThread = inThread
         self._reading = False
         self._closed = False
 
-    def read(self, count: int) -> Deferred[bytes]:
+    def read(self, count: int) -> Deferred[bytes | memoryview]:
         if self._closed:
             raise RuntimeError("the data set was closed")
-        count = min(count, self.size - self._position)
+        count = min(count, BLOCK, self.size - self._position)
         position, self._position = self._position, self._position + count
         if self._descriptor < 0:
-            if count == self.size:
-                return succeed(self._data)
-            return succeed(self._data[position : position + count])
-        return self._readOn(count, position)
+            return succeed(self._mine[0][position : position + count])
+        if len(self._mine) < 2:
+            self._mine.append(self._blocks.take())
+        self._mine.reverse()
+        return self._readOn(self._mine[0][:count], position)
 
     @asynchronous
-    async def _readOn(self, count: int, position: int) -> bytes:
+    async def _readOn(self, place: memoryview, position: int) -> bytes | memoryview:
         self._reading = True
         try:
-            data: bytes = await self._inThread(
-                _readAll, self._descriptor, count, self._offset + position
+            await self._inThread(
+                _readAll, self._descriptor, place, self._offset + position
             )
         except OSError as error:
             raise ArchiveError(f"it cannot be read: {error.strerror}") from error
         finally:
             self._reading = False
             if self._closed:
-                self._closeFile()
-        return data
+                self._giveBack()
+        return place
 
     def close(self) -> None:
+        # What a thread is still at work with could be another's by then.
+        if not self._closed and not self._reading:
+            self._giveBack()
         self._closed = True
-        self._data = b""
-        # Its number could be another file's before a thread is done with it.
-        if not self._reading:
-            self._closeFile()
 
-    def _closeFile(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
+    def _giveBack(self) -> None:
+        for block in self._mine:
+            self._blocks.give(block)
+        self._mine = []
+        if self._descriptor >= 0:
             with suppress(OSError):
-                os.close(descriptor)
+                os.close(self._descriptor)
 
 
 @asynchronous
 async def openDataset(
+    wanted: Wanted,
+    blocks: Blocks,
     inThread: Callable[..., Deferred[Any]],
-    path: str,
-    offset: int = 0,
-    size: int | None = None,
-    digest: bytes | None = None,
-) -> IDatasetReader:
+) -> DatasetReader:
     """
-    Open a file whose data set begins at C{offset} and ends with the file.
+    Open a file whose data set ends with the file.
 
-    @param size: how long it must be, if that is known.
-    @param digest: its SHA-256, if that is known; it is read once for it.
     @raise ArchiveError: it is not there, or not what it must be.
     """
+    block = blocks.take()
     try:
-        opened = await _orDiscard(inThread(_open, path, offset, size, digest))
+        opened = await _orDiscard(inThread(_open, wanted, block))
     except FileNotFoundError:
         raise ArchiveError("the file is gone") from None
     except OSError as error:
         raise ArchiveError(f"it cannot be read: {error.strerror}") from error
-    return DatasetReader(opened, offset, inThread)
+    return DatasetReader(opened, wanted.offset, block, blocks, inThread)
 
 
 def _orDiscard(opening: Deferred[_Opened]) -> Deferred[_Opened]:
@@ -124,61 +147,58 @@ def _orDiscard(opening: Deferred[_Opened]) -> Deferred[_Opened]:
     The same, but when it is cancelled, what comes all the same is closed: a
     thread cannot be interrupted.
     """
-    wanted: Deferred[_Opened] = Deferred()
+    result: Deferred[_Opened] = Deferred()
 
-    def arrived(result: Any) -> None:
-        if not wanted.called:
-            wanted.callback(result)
-        elif isinstance(result, _Opened) and result.descriptor >= 0:
-            os.close(result.descriptor)
+    def arrived(outcome: Any) -> None:
+        if not result.called:
+            result.callback(outcome)
+        elif isinstance(outcome, _Opened) and outcome.descriptor >= 0:
+            os.close(outcome.descriptor)
 
     opening.addBoth(arrived)
-    return wanted
+    return result
 
 
-def _open(path: str, offset: int, size: int | None, digest: bytes | None) -> _Opened:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _open(wanted: Wanted, block: memoryview) -> _Opened:
+    """In a thread: check the file, and read what fits into the block."""
+    descriptor = os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        length = os.fstat(descriptor).st_size - offset
-        if length < 0 or (size is not None and length != size):
+        signature = signatureOf(descriptor)
+        size = signature[1] - wanted.offset
+        if size < 0 or (wanted.size is not None and size != wanted.size):
             raise ArchiveError(
-                f"the file is damaged: {length} bytes of data set, not {size}"
+                f"the file is damaged: {size} bytes of data set, not {wanted.size}"
             )
-        if length <= AT_ONCE:
-            data = _readAll(descriptor, length, offset)
-            _check(sha256(data).digest() if digest else None, digest)
-            opened = _Opened(length, data, -1)
+        isWhole = size <= len(block)
+        if isWhole:
+            _readAll(descriptor, block[:size], wanted.offset)
         else:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            _check(_digestOf(descriptor, offset) if digest else None, digest)
-            opened = _Opened(length, b"", descriptor)
+        if wanted.digest is not None and wanted.signature != signature:
+            digest = sha256(block[:size] if isWhole else b"")
+            if not isWhole:
+                _hashAll(descriptor, wanted.offset, block, digest)
+            if digest.digest() != wanted.digest:
+                raise ArchiveError(
+                    "the file is damaged: its digest is not the stored one"
+                )
     except BaseException:
         os.close(descriptor)
         raise
-    if opened.descriptor < 0:
+    if isWhole:
         os.close(descriptor)
-    return opened
+    return _Opened(size, signature, -1 if isWhole else descriptor)
 
 
-def _check(found: bytes | None, wanted: bytes | None) -> None:
-    if found != wanted:
-        raise ArchiveError("the file is damaged: its digest is not the stored one")
-
-
-def _digestOf(descriptor: int, offset: int) -> bytes:
-    digest = sha256()
-    block = memoryview(bytearray(AT_ONCE))
+def _hashAll(descriptor: int, offset: int, block: memoryview, digest: Any) -> None:
     while count := os.preadv(descriptor, [block], offset):
         digest.update(block[:count])
         offset += count
-    return digest.digest()
 
 
-def _readAll(descriptor: int, count: int, offset: int) -> bytes:
-    data = os.pread(descriptor, count, offset)
-    while len(data) < count:
-        more = os.pread(descriptor, count - len(data), offset + len(data))
-        if not more:
+def _readAll(descriptor: int, place: memoryview, offset: int) -> None:
+    while place:
+        count = os.preadv(descriptor, [place], offset)
+        if not count:
             raise ArchiveError("the file has become shorter")
-        data += more
-    return data
+        place, offset = place[count:], offset + count

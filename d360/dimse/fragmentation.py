@@ -11,7 +11,7 @@ from d360.ul.framing import dataHeader, maxPDVData
 def fragments(
     contextID: int,
     isCommand: bool,
-    data: bytes,
+    data: bytes | memoryview,
     peerMaxPDULength: int,
     isEnd: bool = True,
 ) -> list[bytes | memoryview]:

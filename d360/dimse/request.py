@@ -57,7 +57,12 @@ class Request:
     @asynchronous
     async def perform(self) -> Command:
         """Send it and wait for its response, see L{IAssociation.request}."""
-        await self._send()
+        try:
+            await self._send()
+        except BaseException:
+            # Nobody waits for the answer, which may be that there is none.
+            self._answer.addErrback(lambda _: None)
+            raise
         return await self._answer
 
     def responseReceived(self, command: Command) -> None:

@@ -23,6 +23,10 @@ from d360.model import Command, PresentationContext, RemoteAE, StoredInstance
 from d360.services.sending import Contexts, Sender, Share, store
 from d360.services.suboperations import SubOperations
 
+#: So many data sets are opened before it is their turn, on each association:
+#: the disk should never be waited for.
+AHEAD = 3
+
 #: Seconds that a receiver may take to release; it has everything by then.
 RELEASE_TIMEOUT = 5.0
 
@@ -64,6 +68,7 @@ class Lane:
         self._contexts = Contexts(association.established, sender.transcoder)
         self._sender = sender
         self._waiting = waiting
+        self._ahead: deque[_Coming] = deque()
         self._subOperations = subOperations
         self._command = command
 
@@ -74,41 +79,50 @@ class Lane:
 
         @raise AssociationEnded: what was not sent is still waiting.
         """
-        coming = self._next()
-        while coming is not None:
-            if not self._subOperations.isWanted:
+        try:
+            while True:
+                self._lookAhead()
+                if not self._ahead or not self._subOperations.isWanted:
+                    return
+                await self._sendNext(self._ahead.popleft())
+        except CancelledError:
+            return
+        finally:
+            for coming in reversed(self._ahead):
                 coming.giveUp()
-                return
-            try:
-                dataset = await self._subOperations.whileWanted(coming.opening)
-            except CancelledError:
-                return
-            except D360Error as error:
-                await self._subOperations.failed([coming.instance], str(error))
-                coming = self._next()
-                continue
-            sent, coming = coming, self._next()
-            try:
-                code = await self._store(sent, dataset)
-            except D360Error as error:
-                if coming is not None:
-                    coming.giveUp()
-                    self._waiting.appendleft(coming.instance)
-                await self._subOperations.failed([sent.instance], str(error))
-                if isinstance(error, AssociationEnded):
-                    raise
-                raise AssociationEnded("it had to be aborted") from error
-            await self._subOperations.answered(sent.instance, code)
+                self._waiting.appendleft(coming.instance)
+            self._ahead.clear()
 
-    def _next(self) -> _Coming | None:
-        if not self._waiting or not self._subOperations.isWanted:
-            return None
-        instance = self._waiting.popleft()
-        context = self._contexts.choose(instance)
-        if context is None:
-            why = "the receiver does not take its SOP class or transfer syntax"
-            return _Coming(instance, _NO_CONTEXT, fail(ArchiveError(why)))
-        return _Coming(instance, context, self._sender.open(instance, context))
+    def _lookAhead(self) -> None:
+        while self._waiting and len(self._ahead) < AHEAD:
+            instance = self._waiting.popleft()
+            context = self._contexts.choose(instance)
+            opening: Deferred[IDatasetReader]
+            if context is None:
+                why = "the receiver does not take its SOP class or transfer syntax"
+                context, opening = _NO_CONTEXT, fail(ArchiveError(why))
+            else:
+                opening = self._sender.open(instance, context)
+            self._ahead.append(_Coming(instance, context, opening))
+
+    @asynchronous
+    async def _sendNext(self, coming: _Coming) -> None:
+        subOperations, instance = self._subOperations, coming.instance
+        try:
+            dataset = await subOperations.whileWanted(coming.opening)
+        except D360Error as error:
+            await subOperations.failed([instance], str(error))
+            return
+        # The one after next is looked for while this one is on its way.
+        self._lookAhead()
+        try:
+            code = await self._store(coming, dataset)
+        except D360Error as error:
+            await subOperations.failed([instance], str(error))
+            if isinstance(error, AssociationEnded):
+                raise
+            raise AssociationEnded("it had to be aborted") from error
+        await subOperations.answered(instance, code)
 
     @asynchronous
     async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:

@@ -37,6 +37,7 @@ from d360.ul.fsm import IPerformer, StateMachine
 from d360.ul.roles import Acceptor, Requestor, Role
 from d360.ul.settings import UpperLayerSettings
 from d360.ul.silence import SilenceWatch
+from d360.ul.tcp import writeAll
 
 # Source of an A-ABORT, and its reason where there is none (PS3.8 Table 9-26).
 SERVICE_USER = 0
@@ -260,11 +261,8 @@ class AssociationSteps(Protocol):
         self._send(pdus.encodeRejection(rejection))
 
     def sendPDataTF(self, argument: Any) -> None:
-        """
-        All of it in one write. Joined here, for a connection takes no views,
-        and would join it anyway.
-        """
-        self.transport.write(b"".join(argument))
+        """All of it in one write."""
+        writeAll(self.transport, argument)
 
     def sendReleaseRQ(self, argument: Any) -> None:
         """And wait for the answer, for which the standard has no timer."""

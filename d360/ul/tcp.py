@@ -1,17 +1,18 @@
 """
 What TCP must be told so that requests and responses do not wait for its
 timers: Nagle's algorithm on one side and delayed acknowledgements on the other
-hold each response up for 40 ms.
+hold each response up for 40 ms. And how buffers get to it without being joined.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.tcp import Connection
 
 
 def sendWithoutDelay(transport: Any) -> None:
@@ -44,3 +45,39 @@ def quickAcknowledger(transport: Any) -> Callable[[], None] | None:
             connection.setsockopt(socket.IPPROTO_TCP, option, 1)
 
     return acknowledge
+
+
+#: C{sendmsg} takes no more buffers at once (POSIX IOV_MAX on Linux).
+_MAX_BUFFERS = 1024
+
+
+def writeAll(transport: Any, buffers: Sequence[bytes | memoryview]) -> None:
+    """
+    Write buffers, in order and at once. What a TCP connection has room for goes
+    straight from where it is; only the rest is copied, for it has to wait.
+
+    @param buffers: may be used for something else afterwards.
+    """
+    sent = 0
+    if (
+        isinstance(transport, Connection)
+        and not transport.TLS
+        and transport.connected
+        and not transport.disconnecting
+        and len(buffers) <= _MAX_BUFFERS
+        # Else there is something before it.
+        and not transport.dataBuffer
+        and not transport._tempDataLen
+    ):
+        # What is wrong with the connection is noticed by the write below.
+        with suppress(OSError):
+            sent = transport.getHandle().sendmsg(buffers)
+    if not sent:
+        transport.write(b"".join(buffers))
+        return
+    for number, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            rest = (memoryview(buffer)[sent:], *buffers[number + 1 :])
+            transport.write(b"".join(rest))
+            return
+        sent -= len(buffer)

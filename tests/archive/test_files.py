@@ -8,13 +8,14 @@ import stat
 from hashlib import sha256
 from unittest.mock import patch
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.archive import files, incoming
+from d360.archive import files, incoming, reader
 from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
+from d360.archive.intact import Intact
 from d360.errors import ArchiveError
 from d360.model import Location
 from tests.contracts.archive import (
@@ -326,6 +327,106 @@ class DirectTests(FilesCase):
             self.archive = self.restartedArchive()
             wanted, content = self.store(BLOCK + 4096)
         self.assertTrue(wanted == content)
+
+
+class ReaderTests(FilesCase):
+    """Data sets read back."""
+
+    def setUp(self) -> None:
+        self.archive = self.makeArchive()
+
+    def store(self, data: bytes):
+        writer = self.archive.create(HEAD)
+        writer.write(data)
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.successResultOf(writer.settle())
+        return blob
+
+    def open(self, blob):
+        return self.archive.open(blob.location, blob.size, blob.digest)
+
+    def overwrite(self, blob, place: int) -> None:
+        """Change one byte, as a broken disk or a careless person would."""
+        with open(self.archive.pathOf(blob.location), "r+b") as file:
+            file.seek(place)
+            file.write(b"X")
+
+    def test_hashedOnce(self) -> None:
+        """What is known to be intact is not read for its digest again."""
+        for size in (1000, 2 * BLOCK + 1):
+            blob = self.store(bytes(size))
+            with patch.object(reader, "sha256", side_effect=AssertionError):
+                self.successResultOf(self.open(blob)).close()
+            self.archive = self.restartedArchive()
+            with patch.object(reader, "sha256", wraps=sha256) as hashed:
+                self.successResultOf(self.open(blob)).close()
+                self.successResultOf(self.open(blob)).close()
+            self.assertEqual(1, hashed.call_count)
+
+    def test_changed(self) -> None:
+        """A file that was changed since is looked at again."""
+        for size in (1000, 2 * BLOCK + 1):
+            blob = self.store(bytes(size))
+            self.successResultOf(self.open(blob)).close()
+            self.overwrite(blob, len(HEAD) + size - 1)
+            failure = self.failureResultOf(self.open(blob), ArchiveError)
+            self.assertIn("digest", str(failure.value))
+
+    def test_becomesShorter(self) -> None:
+        """While it is being read."""
+        blob = self.store(bytes(3 * BLOCK))
+        opened = self.successResultOf(self.open(blob))
+        os.truncate(self.archive.pathOf(blob.location), BLOCK)
+        self.successResultOf(opened.read(BLOCK // 2))
+        self.failureResultOf(opened.read(BLOCK), ArchiveError)
+        opened.close()
+
+    def descriptors(self) -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def test_closedWhileReading(self) -> None:
+        """The thread keeps what it is at work with until it is done."""
+        before = self.descriptors()
+        blob = self.store(bytes(3 * BLOCK))
+        opened = self.successResultOf(self.open(blob))
+        self.threads.holding = True
+        reading = opened.read(BLOCK)
+        opened.close()
+        self.assertEqual(before + 1, self.descriptors())
+        self.threads.run()
+        self.successResultOf(reading)
+        self.assertEqual(before, self.descriptors())
+        self.assertRaises(RuntimeError, opened.read, 1)
+
+    def test_cancelledOpening(self) -> None:
+        """A file that comes too late is closed."""
+        before = self.descriptors()
+        blob = self.store(bytes(3 * BLOCK))
+        self.threads.holding = True
+        opening = self.open(blob)
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.threads.run()
+        self.assertEqual(before, self.descriptors())
+
+    def test_twoAtATime(self) -> None:
+        """What was read stays as it is until the call after the next one."""
+        data = b"".join(bytes([number]) * BLOCK for number in range(4))
+        opened = self.successResultOf(self.open(self.store(data)))
+        first = self.successResultOf(opened.read(BLOCK))
+        second = self.successResultOf(opened.read(BLOCK))
+        self.assertEqual((0, 1), (first[-1], second[-1]))
+        opened.close()
+
+    def test_forgets(self) -> None:
+        """No more files are remembered than the limit."""
+        known = Intact()
+        known.LIMIT = 2
+        for path in ("a", "b", "c"):
+            known.remember(path, b"digest", (1, 2, 3))
+        self.assertIsNone(known.get("a", b"digest"))
+        self.assertEqual((1, 2, 3), known.get("c", b"digest"))
+        self.assertIsNone(known.get("c", b"other"))
 
 
 class FailureTests(FilesCase):
