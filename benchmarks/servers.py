@@ -13,6 +13,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 
+#: The AE title of the receiver of a C-MOVE.
+DESTINATION = "DESTINATION"
+
 #: Seconds between the start of a server and its first work.
 SETTLE = 3
 
@@ -53,6 +56,9 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = freePort()
+        self.webPort = freePort()
+        #: Where L{DESTINATION} listens, for those who are to send to it.
+        self.destinationPort = freePort()
         self.process: subprocess.Popen[bytes] | None = None
 
     def available(self) -> bool:
@@ -93,6 +99,9 @@ class Server:
         # What the server before has left to the disk is not this one's work.
         os.sync()
         time.sleep(SETTLE)
+
+    def addDestination(self) -> None:
+        """Make it know L{DESTINATION}."""
 
     def stop(self) -> None:
         """Stop it and wait for its end."""
@@ -139,9 +148,16 @@ class D360(Server):
             f"--logfile={self.folder / 'twistd.log'}",
             "d360",
             f"--port={self.port}",
-            f"--web-port={freePort()}",
+            f"--web-port={self.webPort}",
             f"--data-directory={self.folder / 'data'}",
         ]
+
+    def addDestination(self) -> None:
+        """See L{Server.addDestination}."""
+        d360ctl = str(Path(sys.executable).with_name("d360ctl"))
+        url = f"http://{HOST}:{self.webPort}"
+        add = ["ae", "add", DESTINATION, HOST, str(self.destinationPort)]
+        subprocess.run([d360ctl, "--url", url, *add], check=True, capture_output=True)
 
 
 class Orthanc(Server):
@@ -170,10 +186,15 @@ class Orthanc(Server):
                 {
                     "DicomAet": self.aeTitle,
                     "DicomPort": self.port,
-                    "HttpPort": freePort(),
+                    "HttpPort": self.webPort,
                     "StorageDirectory": str(self.folder / "data"),
                     "DicomAlwaysAllowStore": True,
                     "DicomAlwaysAllowFind": True,
+                    "DicomAlwaysAllowGet": True,
+                    "DicomAlwaysAllowMove": True,
+                    "DicomModalities": {
+                        "destination": [DESTINATION, HOST, self.destinationPort]
+                    },
                     "LimitFindResults": 0,
                     "LimitFindInstances": 0,
                     "Plugins": [],

@@ -107,6 +107,8 @@ class DICOM:
     artimTimeout: int = _option(30, _number(1, 3600))
     idleTimeout: int = _option(600, _number(0, 86400))
     shutdownTimeout: int = _option(30, _number(0, 3600))
+    responseTimeout: int = _option(60, _number(1, 3600))
+    parallelMoves: int = _option(1, _number(1, 16))
 
 
 @frozen
@@ -128,6 +130,18 @@ class Database:
 
 
 @frozen
+class Transcoding:
+    """
+    Data sets brought to another transfer syntax: section C{[transcoding]};
+    C{timeout} in seconds, C{maxMemory} in MiB, of each worker.
+    """
+
+    workers: int = _option(2, _number(1, 64))
+    timeout: int = _option(300, _number(1, 86400))
+    maxMemory: int = _option(2048, _number(256, 1048576))
+
+
+@frozen
 class Log:
     """The log file: section C{[log]}; C{maxSize} in MiB."""
 
@@ -145,6 +159,7 @@ class Configuration:
     dicom: DICOM = _section(DICOM)
     web: Web = _section(Web)
     database: Database = _section(Database)
+    transcoding: Transcoding = _section(Transcoding)
     log: Log = _section(Log)
 
     @property

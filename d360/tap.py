@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from attrs import evolve, frozen
 from twisted.internet import reactor as _reactor
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
@@ -22,7 +23,7 @@ from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
-from d360.config import Configuration, load
+from d360.config import DICOM, Configuration, load
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
 from d360.errors import ConfigurationError, StartupError
@@ -37,8 +38,11 @@ from d360.services.find import FindService
 from d360.services.recovery import Recovery
 from d360.services.registry import ServiceRegistry
 from d360.services.reindex import Reindex
+from d360.services.retrieve import GetService, MoveService
+from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.verification import VerificationSCU, VerificationService
+from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
 
@@ -179,35 +183,93 @@ class Database:
             await self._embedded.stop(reactor)
 
 
-def makeService(options: Options) -> Server:
-    """Put the server together; nothing is opened yet."""
-    sys.excepthook = _reportStartupError
-    configuration = options.configuration
-    dicom, web = configuration.dicom, configuration.web
+@frozen
+class _Stores:
+    """What is kept, and what works on it."""
 
+    threads: DiskThreads
+    archive: FileArchive
+    database: Database
+    index: PostgreSQLIndex
+    remoteAEs: PostgreSQLRemoteAEs
+    transcoder: Transcoder
+
+    def prepare(self) -> None:
+        """
+        Make the folders. Blocks.
+
+        @raise ArchiveError: they cannot be used.
+        @raise OSError: likewise.
+        """
+        self.archive.prepare()
+        self.transcoder.start()
+
+
+def _makeStores(configuration: Configuration) -> _Stores:
+    folder, transcoding = configuration.dataDirectory, configuration.transcoding
     threads = DiskThreads(reactor, DISK_THREADS)
-    archive = FileArchive(
-        str(configuration.dataDirectory / "archive"), threads.run, reactor.callLater
-    )
+    archive = FileArchive(str(folder / "archive"), threads.run, reactor.callLater)
     database = Database(configuration)
     index = PostgreSQLIndex(
         reactor, lambda: database.url, database.kind, configuration.database.connections
     )
     database.index = index
+    transcoder = Transcoder(
+        reactor,
+        str(folder / "transcoding"),
+        archive.pathOf,
+        archive.openOther,
+        transcoding.workers,
+        transcoding.timeout,
+        transcoding.maxMemory << 20,
+    )
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
-    recovery = Recovery(archive, index, reactor)
-    storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
-    services = ServiceRegistry(
-        [VerificationService(), storage, FindService(index, dicom.aeTitle)],
+    return _Stores(threads, archive, database, index, remoteAEs, transcoder)
+
+
+def _makeServices(
+    dicom: DICOM,
+    stores: _Stores,
+    opener: AssociationOpener,
+    storage: StorageService,
+) -> ServiceRegistry:
+    index = stores.index
+    sender = Sender(stores.archive, index, stores.transcoder)
+    return ServiceRegistry(
+        [
+            VerificationService(),
+            storage,
+            FindService(index, dicom.aeTitle),
+            GetService(index, sender, reactor),
+            MoveService(
+                index, sender, reactor, stores.remoteAEs, opener, dicom.parallelMoves
+            ),
+        ],
         storage if dicom.acceptUnknownStorage else None,
     )
-    associations = Associations(services, reactor)
+
+
+def makeService(options: Options) -> Server:
+    """Put the server together; nothing is opened yet."""
+    sys.excepthook = _reportStartupError
+    configuration = options.configuration
+    dicom, web, log = configuration.dicom, configuration.web, configuration.log
+
+    stores = _makeStores(configuration)
+    archive, index, remoteAEs = stores.archive, stores.index, stores.remoteAEs
     settings = UpperLayerSettings(
         maxPDULength=dicom.maxPDULength,
         artim=dicom.artimTimeout,
         idleTimeout=dicom.idleTimeout,
         maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
     )
+    opener = AssociationOpener(
+        reactor, dicom.aeTitle, evolve(settings, idleTimeout=dicom.responseTimeout)
+    )
+    recovery = Recovery(archive, index, reactor)
+    storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
+    services = _makeServices(dicom, stores, opener, storage)
+    associations = Associations(services, reactor)
     admission = Admission(
         dicom.aeTitle,
         dicom.acceptAnyCalledAE,
@@ -217,9 +279,8 @@ def makeService(options: Options) -> Server:
     factory = UpperLayerFactory(
         associations.build, admission, services, reactor, settings
     )
-    opener = AssociationOpener(reactor, dicom.aeTitle, settings)
-    verification = VerificationSCU(opener, reactor)
     reindex = Reindex(archive, index, reactor)
+    verification = VerificationSCU(opener, reactor)
     site = makeSite(
         {
             b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
@@ -232,11 +293,11 @@ def makeService(options: Options) -> Server:
     @asynchronous
     async def stopWork() -> None:
         opener.abortAll("the server is stopping")
+        await stores.transcoder.stop()
         await reindex.stop()
         await storage.whenTidy()
         await recovery.stop()
 
-    log = configuration.log
     setThreshold(log.level)
     parts = Parts(
         directory=DataDirectory(configuration.dataDirectory),
@@ -250,9 +311,9 @@ def makeService(options: Options) -> Server:
                 Listener("web", "--web-port", web.address, web.port, site),
             ],
         ),
-        database=database,
-        threads=threads,
-        prepareArchive=archive.prepare,
+        database=stores.database,
+        threads=stores.threads,
+        prepareArchive=stores.prepare,
         recover=recovery.recover,
         finish=associations.finish,
         closeUnassociated=factory.closeUnassociated,

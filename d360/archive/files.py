@@ -437,6 +437,15 @@ class FileArchive:
         return reader
 
     @asynchronous
+    async def openOther(self, path: str) -> IDatasetReader:
+        """
+        Read a file that is none of the archive's: all of it is the data set.
+
+        @raise ArchiveError: it cannot be read.
+        """
+        return await openDataset(Wanted(path), self._blocks, self._inThread)
+
+    @asynchronous
     async def readWith(self, location: Location, reader: Callable[[BinaryIO], T]) -> T:
         path = self.pathOf(location)
 

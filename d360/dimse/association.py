@@ -6,6 +6,7 @@ time, and sends their responses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -102,6 +103,7 @@ class Association:
         self._next: Operation | None = None
         self._request: Request | None = None
         self._lastMessageID = 0
+        self._held: list[Sequence[bytes | memoryview]] = []
         self._releasing: list[Deferred[None]] = []
         self._ended: AssociationEnded | None = None
         self._finishing = ""
@@ -369,10 +371,33 @@ class Association:
 
     # --- writing: the connection pauses and resumes us
 
-    def send(self, buffers: list[bytes | memoryview]) -> None:
+    def send(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Write whole PDUs, in one go."""
         assert self._upperLayer is not None
         self._upperLayer.sendPData(buffers)
+
+    def sendResponse(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """
+        Write a whole message; should a request of ours be half sent, after
+        that, for two messages do not mix (PS3.8 Annex E).
+        """
+        if self._request is not None and self._request.isSending:
+            self._held.append(buffers)
+        else:
+            self.send(buffers)
+
+    def requestSent(self) -> None:
+        """The message of our request is complete."""
+        held, self._held = self._held, []
+        for buffers in held:
+            self.send(buffers)
+        if held and self.writable:
+            self._fireWriteWaiters()
+
+    @property
+    def takesMore(self) -> bool:
+        """Whether a response would be sent at once."""
+        return self.writable and not self._held
 
     def whenWritable(self) -> Deferred[None]:
         """Fires when the connection takes more, or is gone."""

@@ -261,10 +261,10 @@ class Operation:
             self.ended = True
             self.finalStatus = status
             self.finalComment = elements.get("ErrorComment", "")
-        self.association.send(buffers)
+        self.association.sendResponse(buffers)
         if self.ended:
             self.association.operationEnded(self)
-        elif not self.association.writable:
+        elif not self.association.takesMore:
             return self.association.whenWritable().addCallback(self._unlessLost)
         return succeed(None)
 

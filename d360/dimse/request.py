@@ -30,6 +30,7 @@ class Request:
     A request on its way.
 
     @param messageID: names it on the association, see PS3.7 9.1.
+    @ivar isSending: a part of its message is out, and a part is not.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Request:
         dataset: IDatasetReader | None,
     ) -> None:
         self.messageID = messageID
+        self.isSending = False
         self._association = association
         self._context = context
         self._command = evolve(
@@ -101,9 +103,11 @@ class Request:
             if left:
                 coming = dataset.read(chunk)
             buffers += fragments(contextID, False, data, limit, isEnd=not left)
+            self.isSending = bool(left)
             association.send(buffers)
             buffers = []
             if not left:
+                association.requestSent()
                 return
             if not association.writable:
                 await association.whenWritable()

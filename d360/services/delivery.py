@@ -69,6 +69,7 @@ class Lane:
         self._sender = sender
         self._waiting = waiting
         self._ahead: deque[_Coming] = deque()
+        self._answered: tuple[StoredInstance, int] | None = None
         self._subOperations = subOperations
         self._command = command
 
@@ -80,9 +81,10 @@ class Lane:
         @raise AssociationEnded: what was not sent is still waiting.
         """
         try:
-            while True:
-                self._lookAhead()
-                if not self._ahead or not self._subOperations.isWanted:
+            while self._subOperations.isWanted:
+                if not self._ahead:
+                    self._lookAhead()
+                if not self._ahead:
                     return
                 await self._sendNext(self._ahead.popleft())
         except CancelledError:
@@ -92,6 +94,7 @@ class Lane:
                 coming.giveUp()
                 self._waiting.appendleft(coming.instance)
             self._ahead.clear()
+            await self._report()
 
     def _lookAhead(self) -> None:
         while self._waiting and len(self._ahead) < AHEAD:
@@ -108,31 +111,42 @@ class Lane:
     @asynchronous
     async def _sendNext(self, coming: _Coming) -> None:
         subOperations, instance = self._subOperations, coming.instance
+        opening = coming.opening
+        if not opening.called:
+            await self._report()
+            opening = subOperations.whileWanted(opening)
         try:
-            dataset = await subOperations.whileWanted(coming.opening)
+            dataset = await opening
         except D360Error as error:
             await subOperations.failed([instance], str(error))
             return
-        # The one after next is looked for while this one is on its way.
+        # What comes next waits for the receiver, so that it begins at once;
+        # all else is done while the receiver is busy.
+        storing = self._store(coming, dataset)
         self._lookAhead()
+        await self._report()
         try:
-            code = await self._store(coming, dataset)
+            self._answered = instance, await storing
         except D360Error as error:
             await subOperations.failed([instance], str(error))
             if isinstance(error, AssociationEnded):
                 raise
             raise AssociationEnded("it had to be aborted") from error
-        await subOperations.answered(instance, code)
+
+    @asynchronous
+    async def _report(self) -> None:
+        """Tell the requestor what became of the one before."""
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            await self._subOperations.answered(*answered)
 
     @asynchronous
     async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:
-        self._subOperations.underWay = True
         try:
             return await store(
                 self._association, sent.context, sent.instance, dataset, self._command
             )
         finally:
-            self._subOperations.underWay = False
             dataset.close()
 
 

@@ -108,7 +108,7 @@ class GetService(_RetrieveService):
     async def perform(self, operation: IOperation) -> None:
         query = await self._readSelection(operation)
         instances = await self._locate(operation, query)
-        subOperations = SubOperations(operation, len(instances), self._clock, True)
+        subOperations = SubOperations(operation, len(instances), self._clock)
         command = Command(_C_STORE, Priority=operation.request.Priority or 0)
         lane = Lane(
             operation.association,
@@ -156,7 +156,7 @@ class MoveService(_RetrieveService):
         query = await self._readSelection(operation)
         remote = await self._destination(operation)
         instances = await self._locate(operation, query)
-        subOperations = SubOperations(operation, len(instances), self._clock, False)
+        subOperations = SubOperations(operation, len(instances), self._clock)
         command = Command(
             _C_STORE,
             Priority=operation.request.Priority or 0,

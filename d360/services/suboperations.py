@@ -30,27 +30,15 @@ class SubOperations:
     """
     Counts. Completed, failed and warning together with what remains are always
     the total.
-
-    @ivar onOwnAssociation: they go over the operation's association, so that
-        no response may be sent while one of them is under way.
-    @ivar underWay: one of those is.
     """
 
-    def __init__(
-        self,
-        operation: IOperation,
-        total: int,
-        clock: IReactorTime,
-        onOwnAssociation: bool,
-    ) -> None:
-        self.onOwnAssociation = onOwnAssociation
-        self.underWay = False
+    def __init__(self, operation: IOperation, total: int, clock: IReactorTime) -> None:
         self._operation = operation
         self._total = total
         self._completed = 0
         self._warnings = 0
         self._failed: list[str] = []
-        self._timer = LoopingCall(self._remind)
+        self._timer = LoopingCall(self._tell)
         self._timer.clock = clock
 
     @property
@@ -139,7 +127,6 @@ class SubOperations:
         """Pending; not of what is the last, which the final response tells."""
         if not self._remaining or not self.isWanted:
             return
-        self._timer.reset()
         try:
             await self._operation.respond(
                 status.PENDING,
@@ -149,11 +136,6 @@ class SubOperations:
         except AssociationEnded:
             # Then they are not wanted either, which is looked at elsewhere.
             return
-
-    @asynchronous
-    async def _remind(self) -> None:
-        if not (self.onOwnAssociation and self.underWay):
-            await self._tell()
 
     @asynchronous
     async def finish(self) -> None:

@@ -172,6 +172,28 @@ class RequestTests(RequestCase):
         self.failureResultOf(self.request(reader=reader), ArchiveError)
         self.assertEqual(1, len(self.upperLayer.ended))
 
+    def test_responseMeanwhile(self) -> None:
+        """
+        A response to the peer does not come between the fragments of our
+        message (PS3.8 Annex E), and who sends it is told when it is sent.
+        """
+        self.service.body = lambda operation: operation.readDataset(100).addCallback(
+            lambda _: Deferred()
+        )
+        self.receive(5, FIND_RQ)
+        self.receiveData(5, b"")
+        self.association.pauseProducing()
+        self.request(bytes(CHUNK * 2))
+        responded = self.service.operations[0].respond(0xFF00)
+        self.assertNoResult(responded)
+        self.association.resumeProducing()
+        self.successResultOf(responded)
+        ours, data, pending = messages(self.upperLayer.written)
+        self.assertEqual((3, False), data[:2])
+        self.assertEqual(CHUNK * 2, len(data[2]))
+        self.assertEqual((5, True), pending[:2])
+        self.assertEqual(0xFF00, commands.decode(pending[2]).Status)
+
     def test_silence(self) -> None:
         """An answer is the peer's turn; what comes after it is ours."""
         self.request()
