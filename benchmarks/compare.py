@@ -25,7 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
+
 from benchmarks import instances
+from benchmarks.echo import measureEcho
+from benchmarks.retrieve import measureLargeRetrieve, measureRetrieve, retrieving
 from benchmarks.servers import HOST, KNOWN, Server, dcmtk
 
 MIB = 1 << 20
@@ -41,10 +45,10 @@ def _client(noDelay: bool) -> dict[str, str]:
     return environment | ({"TCP_NODELAY": "1"} if noDelay else {})
 
 
-def _store(server: Server, folders: list[Path], noDelay: bool) -> float:
+def _store(server: Server, folders: list[Path], noDelay: bool, *options: str) -> float:
     """Send each folder over an association of its own; seconds for all."""
     command = [dcmtk("storescu"), "-q", "-nh", "-aec", server.aeTitle]
-    command += [HOST, str(server.port)]
+    command += [*options, HOST, str(server.port)]
     start = time.perf_counter()
     senders = [
         subprocess.Popen(
@@ -136,6 +140,8 @@ def _prepare(files: Path, arguments: argparse.Namespace) -> None:
     _say(f"making {arguments.instances} CT for each of 4 senders")
     for sender in range(1, 5):
         instances.ct(files / f"sender-{sender}", arguments.instances, sender)
+    _say("making 50 JPEG Lossless CT")
+    instances.compressed(files / "compressed", 50)
     _say(f"making {arguments.studies} studies")
     instances.studies(files / "studies", arguments.studies)
     instances.spread(files / "studies", 4)
@@ -172,6 +178,7 @@ def _measureAll(
                 figure = _run(kind, folder, store)
                 _say(f"{title}: {kind.name} {figure['rate']:.0f} instances/s")
                 results[kind.name].setdefault(title, []).append(figure)
+    _measureRetrieve(kinds, files, arguments, results)
     for kind in kinds:
         _say(f"C-FIND: {kind.name} is filled with {arguments.studies} studies")
 
@@ -186,15 +193,59 @@ def _measureAll(
                 f"{figure['matches']} matches"
             )
             results[kind.name][f"C-FIND {name}"] = [figure]
-        if arguments.large:
-            figure = _run(
-                kind,
-                place / f"{kind.name}-large",
-                lambda s: measureLarge(s, files / "large" / "large.dcm"),
-            )
-            _say(f"large: {kind.name} grows by {figure['growth MiB']:.0f} MiB")
-            results[kind.name][f"{arguments.large} MiB instance"] = [figure]
     return results
+
+
+def _measureRetrieve(
+    kinds: list[type[Server]],
+    files: Path,
+    arguments: argparse.Namespace,
+    results: dict[str, dict[str, Any]],
+) -> None:
+    """C-GET and C-MOVE of one study, and then of one large instance."""
+    study = f"{instances.ROOT}.1.1"
+    large = files / "large" / "large.dcm"
+    for attempt in range(arguments.rounds):
+        for kind in kinds:
+            folder = files / "servers" / f"{kind.name}-retrieve-{attempt}"
+
+            def fillAndRetrieve(server: Server, folder: Path = folder) -> Any:
+                _store(server, [files / "sender-1"], True)
+                return measureRetrieve(server, study, folder / "received", 2)
+
+            for name, figures in _run(kind, folder, fillAndRetrieve).items():
+                for figure in figures:
+                    _say(f"{name}: {kind.name} {figure['rate']:.0f} instances/s")
+                results[kind.name].setdefault(name, []).extend(figures)
+    for kind in kinds:
+        folder = files / "servers" / f"{kind.name}-load"
+
+        def echoMeanwhile(server: Server, folder: Path = folder) -> Any:
+            _store(server, [files / "sender-1"], True)
+            _store(server, [files / "compressed"], True, "-xs")
+            other = f"{instances.ROOT}.4"
+            with retrieving(server, study, folder / "received", 10, other):
+                time.sleep(2)
+                return measureEcho(server, 10)
+
+        figure = _run(kind, folder, echoMeanwhile)
+        title = "C-ECHO beside 10 C-GET and a transcoding"
+        _say(f"{title}: {kind.name} {figure['milliseconds']:.1f} ms")
+        results[kind.name][title] = [figure]
+    if not arguments.large:
+        return
+    for kind in kinds:
+        folder = files / "servers" / f"{kind.name}-large"
+
+        def storeAndRetrieve(server: Server, folder: Path = folder) -> Any:
+            figures = {"C-STORE": measureLarge(server, large)}
+            one = dcmread(large, stop_before_pixels=True).StudyInstanceUID
+            return figures | measureLargeRetrieve(server, one, folder / "received")
+
+        for name, figure in _run(kind, folder, storeAndRetrieve).items():
+            title = f"{name} of {arguments.large} MiB"
+            _say(f"{title}: {kind.name} grows by {figure['growth MiB']:.0f} MiB")
+            results[kind.name][title] = [figure]
 
 
 _UNITS = {

@@ -44,6 +44,17 @@ def ct(folder: Path, count: int, sender: int) -> None:
         dataset.save_as(folder / f"{number:05}.dcm")
 
 
+def compressed(folder: Path, count: int) -> None:
+    """C{count} JPEG Lossless CT of one study."""
+    folder.mkdir(parents=True)
+    path = get_testdata_file("JPEG-LL.dcm")
+    assert isinstance(path, str)
+    dataset = dcmread(path)
+    for number in range(count):
+        _name(dataset, f"{ROOT}.4", f"{ROOT}.4.1", f"{ROOT}.4.1.{number}")
+        dataset.save_as(folder / f"{number:05}.dcm")
+
+
 def studies(folder: Path, count: int) -> None:
     """C{count} studies of one small instance, and of a patient, each."""
     folder.mkdir(parents=True)

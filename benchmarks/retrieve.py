@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -107,3 +108,34 @@ def measureLargeRetrieve(
             growth = server.memory("VmHWM") - before
             results[name] = {"seconds": seconds, "growth MiB": growth}
     return results
+
+
+@contextmanager
+def retrieving(
+    server: Server, study: str, folder: Path, count: int, transcoded: str
+) -> Iterator[None]:
+    """
+    So many C-GET of a study, again and again, and one of another study in
+    Implicit VR, for which it has to be transcoded.
+    """
+    command = [dcmtk("getscu"), "-q", "-S", "--ignore", "-aec", server.aeTitle]
+    command += ["-k", "QueryRetrieveLevel=STUDY", HOST, str(server.port)]
+    others = [[*command, "-k", f"StudyInstanceUID={study}"]] * count
+    others.append([*command, "-xi", "-k", f"StudyInstanceUID={transcoded}"])
+    folder.mkdir(parents=True)
+    loops = [
+        # Each in a group of its own, so that its loop ends with it.
+        subprocess.Popen(
+            ["sh", "-c", 'while "$@"; do :; done', "sh", *one],
+            env=_environment(),
+            cwd=folder,
+            start_new_session=True,
+        )
+        for one in others
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            os.killpg(loop.pid, signal.SIGTERM)
+            loop.wait()

@@ -170,7 +170,7 @@ class Delivery:
     @asynchronous
     async def deliver(self, share: Share) -> None:
         """Send a share; what cannot be sent has failed."""
-        waiting = deque(share.instances)
+        waiting = share.instances
         try:
             first = await self._open(share)
         except (AssociationRejected, AssociationEnded) as error:

@@ -24,13 +24,13 @@ from d360.interfaces import (
     IRemoteAEs,
     IServiceClass,
 )
-from d360.model import Command, Query, RemoteAE, StoredInstance
+from d360.model import Command, Query, RemoteAE
 from d360.services import transfersyntaxes
 from d360.services.delivery import Delivery, Lane
 from d360.services.find import MAX_IDENTIFIER_LENGTH
 from d360.services.matching import Root
 from d360.services.selection import readSelection
-from d360.services.sending import Sender, shares
+from d360.services.sending import Selected, Sender
 from d360.services.sopclasses import (
     PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
@@ -71,23 +71,21 @@ class _RetrieveService:
         return readSelection(identifier, _ROOTS[operation.context.abstractSyntax])
 
     @asynchronous
-    async def _locate(
-        self, operation: IOperation, query: Query
-    ) -> tuple[StoredInstance, ...]:
+    async def _locate(self, operation: IOperation, query: Query) -> Selected:
         """All of them, for their number is told with the first of them."""
-        found: list[StoredInstance] = []
+        selected = Selected()
         batches = self._index.locate(query)
         try:
             while not operation.cancelled:
                 batch = await batches.nextBatch()
                 if not batch:
                     break
-                found += batch
+                selected.add(batch)
         except DatabaseError as error:
             raise _unableToCalculate(operation, error) from error
         finally:
             batches.close()
-        return tuple(found)
+        return selected
 
 
 def _unableToCalculate(operation: IOperation, error: DatabaseError) -> DIMSEError:
@@ -107,13 +105,13 @@ class GetService(_RetrieveService):
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
         query = await self._readSelection(operation)
-        instances = await self._locate(operation, query)
-        subOperations = SubOperations(operation, len(instances), self._clock)
+        selected = await self._locate(operation, query)
+        subOperations = SubOperations(operation, len(selected.instances), self._clock)
         command = Command(_C_STORE, Priority=operation.request.Priority or 0)
         lane = Lane(
             operation.association,
             self._sender,
-            deque(instances),
+            deque(selected.instances),
             subOperations,
             command,
         )
@@ -155,8 +153,8 @@ class MoveService(_RetrieveService):
     async def perform(self, operation: IOperation) -> None:
         query = await self._readSelection(operation)
         remote = await self._destination(operation)
-        instances = await self._locate(operation, query)
-        subOperations = SubOperations(operation, len(instances), self._clock)
+        selected = await self._locate(operation, query)
+        subOperations = SubOperations(operation, len(selected.instances), self._clock)
         command = Command(
             _C_STORE,
             Priority=operation.request.Priority or 0,
@@ -176,7 +174,7 @@ class MoveService(_RetrieveService):
         )
         subOperations.start()
         try:
-            for share in shares(instances, self._sender.transcoder):
+            for share in selected.shares(self._sender.transcoder):
                 if subOperations.isWanted:
                     await delivery.deliver(share)
         finally:

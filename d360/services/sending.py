@@ -6,7 +6,8 @@ which one an instance goes through, and the C-STORE itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
 
 from attrs import evolve, field, frozen, mutable
 from twisted.internet.defer import Deferred
@@ -40,42 +41,56 @@ MAX_CONTEXTS = 128
 Proposal = tuple[str, tuple[str, ...]]
 
 
+class Selected:
+    """
+    The instances of a retrieve, as they are found.
+
+    @ivar instances: in the order in which they are to be sent.
+    """
+
+    def __init__(self) -> None:
+        self.instances: list[StoredInstance] = []
+        # The transfer syntaxes of each SOP class, in the order of their
+        # appearance.
+        self._syntaxes: dict[str, dict[str, None]] = {}
+
+    def add(self, batch: Iterable[StoredInstance]) -> None:
+        """These too."""
+        self.instances += batch
+        for instance in batch:
+            syntaxes = self._syntaxes.setdefault(instance.SOPClassUID, {})
+            syntaxes[instance.TransferSyntaxUID] = None
+
+    def shares(self, transcoder: ITranscoder) -> Iterable[Share]:
+        """
+        What to propose for them: each SOP class with each transfer syntax that
+        it is stored in, by itself, so that the peer takes what is stored if it
+        can; and once with those that the others can be brought to.
+        """
+        packed: list[dict[str, tuple[Proposal, ...]]] = [{}]
+        room = MAX_CONTEXTS
+        for sopClass, stored in self._syntaxes.items():
+            proposals = tuple(_proposals(sopClass, tuple(stored), transcoder))
+            if len(proposals) > room:
+                packed.append({})
+                room = MAX_CONTEXTS
+            packed[-1][sopClass] = proposals
+            room -= len(proposals)
+        for classes in packed:
+            contexts = tuple(one for each in classes.values() for one in each)
+            instances = deque(self.instances)
+            if len(packed) > 1:
+                instances = deque(i for i in instances if i.SOPClassUID in classes)
+            if instances:
+                yield Share(contexts, instances)
+
+
 @frozen
 class Share:
     """Instances for which the contexts of one association are enough."""
 
     contexts: tuple[Proposal, ...]
-    instances: tuple[StoredInstance, ...]
-
-
-def shares(
-    instances: Sequence[StoredInstance], transcoder: ITranscoder
-) -> tuple[Share, ...]:
-    """
-    What to propose for some instances: each SOP class with each transfer
-    syntax that it is stored in, by itself, so that the peer takes what is
-    stored if it can; and once with those that the others can be brought to.
-    """
-    syntaxes: dict[str, dict[str, None]] = {}
-    for instance in instances:
-        syntaxes.setdefault(instance.SOPClassUID, {})[instance.TransferSyntaxUID] = None
-    packed: list[dict[str, tuple[Proposal, ...]]] = [{}]
-    room = MAX_CONTEXTS
-    for sopClass, stored in syntaxes.items():
-        proposals = tuple(_proposals(sopClass, tuple(stored), transcoder))
-        if len(proposals) > room:
-            packed.append({})
-            room = MAX_CONTEXTS
-        packed[-1][sopClass] = proposals
-        room -= len(proposals)
-    return tuple(
-        Share(
-            tuple(proposal for one in classes.values() for proposal in one),
-            tuple(i for i in instances if i.SOPClassUID in classes),
-        )
-        for classes in packed
-        if classes
-    )
+    instances: deque[StoredInstance]
 
 
 def _proposals(

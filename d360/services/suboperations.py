@@ -146,7 +146,7 @@ class SubOperations:
         """
         self.stop()
         elements = self._counts()
-        if self._operation.cancelled and self._remaining:
+        if self._operation.cancelled and (self._remaining or not self._total):
             code = status.CANCEL
             elements["NumberOfRemainingSuboperations"] = self._remaining
         elif not self._failed and not self._warnings:
@@ -162,4 +162,10 @@ class SubOperations:
             elements["ErrorComment"] = (
                 f"{len(self._failed)} of {self._total} not sent, see the server's log"
             )
+        self._operation.log.info(
+            "{done} of {total} instances sent, {failed} failed",
+            done=self._completed + self._warnings,
+            total=self._total,
+            failed=len(self._failed),
+        )
         await self._operation.respond(code, identifier, **elements)

@@ -237,7 +237,7 @@ class MoveTests(RetrieveCase):
             self.assertEqual(0xA702, operation.statuses()[-1])
             self.assertEqual((None, 0, 2, 0), counts(operation.responses[-1]))
             self.assertEqual(uids, self.failedUIDs(operation))
-            self.assertIn("WS1 at 192.0.2.1:11113", operation.log.events[-1][1])
+            self.assertIn("WS1 at 192.0.2.1:11113", operation.log.events[-2][1])
 
     def test_someRefused(self) -> None:
         """B000 and the UIDs; the others are sent all the same."""
@@ -394,6 +394,15 @@ class MoveTests(RetrieveCase):
         self.assertEqual(0xFE00, operation.statuses()[-1])
         self.assertEqual((2, 2, 0, 0), counts(operation.responses[-1]))
         self.assertEqual(["release"], self.opener.associations[0].calls)
+
+    def test_cancelBeforeAnything(self) -> None:
+        """While the instances are still looked for."""
+        self.stored(1)
+        operation = self.operation()
+        operation.cancel()
+        self.retrieve(operation)
+        self.assertEqual([0xFE00], operation.statuses())
+        self.assertEqual([], self.opener.opened)
 
     def test_cancelTooLate(self) -> None:
         """With nothing left it has succeeded."""
