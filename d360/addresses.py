@@ -10,11 +10,11 @@ import ipaddress
 import re
 from typing import Any
 
-#: RFC 1123 2.1, by its letters; whatever ends in digits alone is an address,
-#: or a slip in one.
+#: RFC 1123 2.1, and underscores, which machines have in their names all the
+#: same; whatever ends in digits alone is an address, or a slip in one.
 _HOST_NAME = re.compile(
-    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*"
-    r"(?![0-9]+\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
+    r"(?![0-9]+\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?",
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST_HOST = 253
@@ -35,7 +35,7 @@ def readAETitle(value: Any) -> str:
 
 
 def readHost(value: Any) -> str:
-    """A host name by RFC 1123, or an IP address."""
+    """A host name by RFC 1123, underscores allowed, or an IP address."""
     if not isinstance(value, str):
         raise ValueError("a text in quotes")
     if len(value) <= _LONGEST_HOST:

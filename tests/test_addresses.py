@@ -66,7 +66,7 @@ class AddressesTests(SynchronousTestCase):
         self.refused(
             readHost,
             ("", " ", "ws1 ", " ws1", "a b", "http://ws1", "ws1:104", "ws1/x", "-a",
-             "a-", "a..b", ".a", "a.", "a_b", "ä.example", "a" * 64, "a\0", "a\n",
+             "a-", "a..b", ".a", "a.", "ä.example", "a" * 64, "a\0", "a\n",
              ".".join(["a" * 63] * 4), "192.0.2.256", "192.0.2", "1", "01.2.3.4",
              "[::1]", "fe80::1%eth0", "fe80::1%a b", ":::", "\ud800", "user@ws1",
              "１.1.1.1", "a." * 100000),

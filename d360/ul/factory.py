@@ -7,14 +7,13 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import ServerFactory
+from twisted.internet.protocol import ClientFactory, ServerFactory
 from zope.interface import implementer
 
 from d360.interfaces import (
@@ -97,6 +96,18 @@ class UpperLayerFactory(ServerFactory):
         return self._associations.whenEmpty()
 
 
+class _Once(ClientFactory):
+    """Gives the one protocol that is to be connected."""
+
+    noisy = False
+
+    def __init__(self, protocol: IProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return self._protocol
+
+
 def requestAssociation(
     endpoint: IStreamClientEndpoint,
     request: AssociationRequest,
@@ -123,7 +134,7 @@ def requestAssociation(
     )
 
     def connect(protocol: IProtocol) -> Deferred[Any]:
-        connecting: Deferred[Any] = connectProtocol(endpoint, protocol)
+        connecting: Deferred[Any] = endpoint.connect(_Once(protocol))
         return connecting
 
     protocol = UpperLayerProtocol(Requestor(ours, user, connect), clock, settings)
