@@ -125,3 +125,9 @@ class ArchiveError(D360Error):
 
 class TranscodingError(D360Error):
     """A data set cannot be brought to another transfer syntax."""
+
+
+class WorklistConflict(D360Error):
+    """
+    A worklist item cannot be written as it is now; the message says why.
+    """

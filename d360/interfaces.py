@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IConsumer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from pydicom.dataset import Dataset
 
     from d360.logs import ContextLogger
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         AssociationRequest,
         Blob,
         Command,
+        Condition,
         DatabaseState,
         DiskSpace,
         Duplicates,
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
         Registration,
         ReindexProgress,
         RemoteAE,
+        ScheduledStep,
         StoredInstance,
         Totals,
+        WorklistItem,
     )
 
 T = TypeVar("T")
@@ -536,6 +541,84 @@ class IRemoteAEs(Interface):
 
     def remove(aeTitle: str) -> Deferred[bool]:
         """Fires, after the commit, with whether there was one."""
+
+
+class IScheduledSteps(Interface):
+    """The answers of a worklist, pulled batch by batch."""
+
+    def nextBatch() -> Deferred[tuple[ScheduledStep, ...]]:
+        """As L{IMatches.nextBatch}."""
+
+    def close() -> None:
+        """As L{IMatches.close}."""
+
+
+class IWorklist(Interface):
+    """
+    The modality worklist: requested procedures, each with its scheduled
+    procedure steps (PS3.4 Annex K; conformance 5).
+    """
+
+    def match(conditions: Sequence[Condition]) -> IScheduledSteps:
+        """
+        The scheduled procedure steps for which all conditions hold, those on
+        the sequence's attributes in one item of it, by start date and time. A
+        plain call; the work begins with the first batch.
+        """
+
+    def list(
+        conditions: Sequence[Condition], after: str, count: int
+    ) -> Deferred[tuple[WorklistItem, ...]]:
+        """
+        The items that have a step for which the conditions hold, each once, by
+        start of their first step.
+
+        @param after: the identifier of the item before the first one wanted;
+            C{""} to begin.
+        """
+
+    def get(identifier: str) -> Deferred[WorklistItem | None]:
+        """One item; C{None} where there is none."""
+
+    def schedule(attributes: dict[str, Any]) -> Deferred[WorklistItem]:
+        """
+        Add an item, with an identifier of ours and version 1. Fires after the
+        commit.
+
+        @param attributes: in the DICOM JSON Model, valid and complete.
+        @raise WorklistConflict: there is an item with its Study Instance UID.
+        """
+
+    def replace(
+        identifier: str, attributes: dict[str, Any], version: int | None = None
+    ) -> Deferred[WorklistItem | None]:
+        """
+        Give an item other attributes; it gets the next version. C{None} where
+        there is none.
+
+        @param version: the one that is to be replaced; C{None} for whichever.
+        @raise WorklistConflict: it has another version by now, or its Study
+            Instance UID is another item's.
+        """
+
+    def remove(identifier: str, version: int | None = None) -> Deferred[bool]:
+        """
+        Fires, after the commit, with whether there was one.
+
+        @raise WorklistConflict: it has another version by now.
+        """
+
+    def removeOld(before: date) -> Deferred[int]:
+        """
+        Remove the items of which each step starts before a day. Fires with
+        their number.
+        """
+
+    def removeArrived() -> Deferred[int]:
+        """
+        Remove the items whose Study Instance UID the index knows. Fires with
+        their number.
+        """
 
 
 # --- what administrators see ------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Union
+from typing import Any, Union
 
 from attrs import frozen
 
@@ -399,6 +399,35 @@ class Registration:
     location: Location
     superseded: Location | None = None
     patientConflict: bool = False
+
+
+@frozen
+class WorklistItem:
+    """
+    A requested procedure with its scheduled procedure steps.
+
+    @ivar identifier: names it for good; of no meaning.
+    @ivar version: how often it was written.
+    @ivar attributes: in the DICOM JSON Model (PS3.18 F.2), the Scheduled
+        Procedure Step Sequence (0040,0100) with at least one item among them.
+    """
+
+    identifier: str
+    version: int
+    attributes: dict[str, Any]
+
+
+@frozen
+class ScheduledStep:
+    """
+    One answer of the worklist (PS3.4 K.6.1.2).
+
+    @ivar number: which item of its Scheduled Procedure Step Sequence it is,
+        from 0.
+    """
+
+    item: WorklistItem
+    number: int
 
 
 @frozen

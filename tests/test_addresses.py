@@ -51,6 +51,7 @@ class AddressesTests(SynchronousTestCase):
             "ws1.example.org",
             "3com.example",
             "WS-1",
+            "WS_1",
             "a",
             "1a",
             longest,
