@@ -21,7 +21,7 @@ from d360.errors import (
 from d360.interfaces import IAssociation, IAssociationOpener, IDatasetReader
 from d360.model import Command, PresentationContext, RemoteAE, StoredInstance
 from d360.services.sending import Contexts, Sender, Share, store
-from d360.services.suboperations import SubOperations
+from d360.services.suboperations import Progress
 
 #: So many data sets are opened before it is their turn, on each association:
 #: the disk should never be waited for.
@@ -61,7 +61,7 @@ class Lane:
         association: IAssociation,
         sender: Sender,
         waiting: deque[StoredInstance],
-        subOperations: SubOperations,
+        progress: Progress,
         command: Command,
     ) -> None:
         self._association = association
@@ -70,7 +70,7 @@ class Lane:
         self._waiting = waiting
         self._ahead: deque[_Coming] = deque()
         self._answered: tuple[StoredInstance, int] | None = None
-        self._subOperations = subOperations
+        self._progress = progress
         self._command = command
 
     @asynchronous
@@ -81,7 +81,7 @@ class Lane:
         @raise AssociationEnded: what was not sent is still waiting.
         """
         try:
-            while self._subOperations.isWanted:
+            while self._progress.isWanted:
                 if not self._ahead:
                     self._lookAhead()
                 if not self._ahead:
@@ -110,15 +110,15 @@ class Lane:
 
     @asynchronous
     async def _sendNext(self, coming: _Coming) -> None:
-        subOperations, instance = self._subOperations, coming.instance
+        progress, instance = self._progress, coming.instance
         opening = coming.opening
         if not opening.called:
             await self._report()
-            opening = subOperations.whileWanted(opening)
+            opening = progress.whileWanted(opening)
         try:
             dataset = await opening
         except D360Error as error:
-            await subOperations.failed([instance], str(error))
+            await progress.failed([instance], str(error))
             return
         # What comes next waits for the receiver, so that it begins at once;
         # all else is done while the receiver is busy.
@@ -128,7 +128,7 @@ class Lane:
         try:
             self._answered = instance, await storing
         except D360Error as error:
-            await subOperations.failed([instance], str(error))
+            await progress.failed([instance], str(error))
             if isinstance(error, AssociationEnded):
                 raise
             raise AssociationEnded("it had to be aborted") from error
@@ -138,7 +138,7 @@ class Lane:
         """Tell the requestor what became of the one before."""
         answered, self._answered = self._answered, None
         if answered is not None:
-            await self._subOperations.answered(*answered)
+            await self._progress.answered(*answered)
 
     @asynchronous
     async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:
@@ -162,7 +162,7 @@ class Delivery:
     remote: RemoteAE
     opener: IAssociationOpener
     sender: Sender
-    subOperations: SubOperations
+    progress: Progress
     command: Command
     parallel: int
     clock: IReactorTime
@@ -186,7 +186,7 @@ class Delivery:
             opening.cancel()
         for lane in lanes:
             await lane
-        if self.subOperations.isWanted:
+        if self.progress.isWanted:
             await self._fail(waiting, "the association has ended")
 
     def _open(self, share: Share) -> Deferred[IAssociation]:
@@ -196,7 +196,7 @@ class Delivery:
     async def _fail(self, instances: deque[StoredInstance], why: str) -> None:
         remote = self.remote
         where = f"{remote.title} at {remote.host}:{remote.port}"
-        await self.subOperations.failed(instances, f"{where}: {why}")
+        await self.progress.failed(instances, f"{where}: {why}")
 
     @asynchronous
     async def _sendWhenOpen(
@@ -212,7 +212,7 @@ class Delivery:
     async def _send(
         self, association: IAssociation, waiting: deque[StoredInstance]
     ) -> None:
-        lane = Lane(association, self.sender, waiting, self.subOperations, self.command)
+        lane = Lane(association, self.sender, waiting, self.progress, self.command)
         try:
             await lane.run()
             await association.release().addTimeout(RELEASE_TIMEOUT, self.clock)

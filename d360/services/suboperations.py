@@ -1,6 +1,6 @@
 """
-The sub-operations of one C-MOVE or C-GET (PS3.4 C.4.2, C.4.3): what became of
-each, and what the requestor is told of it.
+What becomes of the instances that are sent, and the sub-operations of a C-MOVE
+or C-GET (PS3.4 C.4.2, C.4.3), of which the requestor is told.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from d360.asynchronous import asynchronous
 from d360.dimse import status
 from d360.errors import AssociationEnded
 from d360.interfaces import IDatasetReader, IOperation
+from d360.logs import ContextLogger
 from d360.model import StoredInstance
 
 #: Seconds after which the requestor hears of us, even if nothing was done.
@@ -26,25 +27,36 @@ PENDING_INTERVAL = 5.0
 _MAX_COUNT = 0xFFFF
 
 
-class SubOperations:
+class Progress:
     """
-    Counts. Completed, failed and warning together with what remains are always
-    the total.
+    Counts what becomes of some instances that are sent. Completed, failed and
+    warning together with what remains are always the total.
     """
 
-    def __init__(self, operation: IOperation, total: int, clock: IReactorTime) -> None:
-        self._operation = operation
-        self._total = total
-        self._completed = 0
-        self._warnings = 0
-        self._failed: list[str] = []
-        self._timer = LoopingCall(self._tell)
-        self._timer.clock = clock
+    def __init__(self, log: ContextLogger, total: int) -> None:
+        self.total = total
+        self.completed = 0
+        self.warnings = 0
+        self.failedUIDs: list[str] = []
+        self._log = log
+
+    @property
+    def remaining(self) -> int:
+        """Those of which nothing is known yet."""
+        return self.total - self.completed - self.warnings - len(self.failedUIDs)
 
     @property
     def isWanted(self) -> bool:
-        """Whether the requestor still waits for them."""
-        return not self._operation.cancelled
+        """Whether anybody still waits for them."""
+        raise NotImplementedError
+
+    def whenUnwanted(self) -> Deferred[None]:
+        """Fires when nobody does any more; may be cancelled."""
+        raise NotImplementedError
+
+    @asynchronous
+    async def tell(self) -> None:
+        """A number has changed: tell those who wait."""
 
     @asynchronous
     async def whileWanted(self, opening: Deferred[IDatasetReader]) -> IDatasetReader:
@@ -53,13 +65,66 @@ class SubOperations:
 
         @raise CancelledError: it is not wanted any more.
         """
-        cancelled = self._operation.whenCancelled()
-        cancelled.addCallbacks(lambda _: opening.cancel(), lambda _: None)
+        unwanted = self.whenUnwanted()
+        unwanted.addCallbacks(lambda _: opening.cancel(), lambda _: None)
         try:
             return await opening
         finally:
-            if not cancelled.called:
-                cancelled.cancel()
+            if not unwanted.called:
+                unwanted.cancel()
+
+    @asynchronous
+    async def answered(self, instance: StoredInstance, code: int) -> None:
+        """
+        The receiver has answered.
+
+        @param code: its Status (PS3.4 Table B.2-1).
+        """
+        if code == status.SUCCESS:
+            self.completed += 1
+        elif status.isWarning(code):
+            self.warnings += 1
+            self._log.warn(
+                "{instance} was taken with warning {status}",
+                instance=instance.SOPInstanceUID,
+                status=f"{code:04X}",
+            )
+        else:
+            await self.failed([instance], f"it was refused with {code:04X}")
+            return
+        await self.tell()
+
+    @asynchronous
+    async def failed(self, instances: Iterable[StoredInstance], why: str) -> None:
+        """They could not be sent."""
+        uids = [instance.SOPInstanceUID for instance in instances]
+        if not uids:
+            return
+        self.failedUIDs += uids
+        self._log.error(
+            "Cannot send {instance}{others}: {why}",
+            instance=uids[0],
+            others=f" and {len(uids) - 1} others" if len(uids) > 1 else "",
+            why=why,
+        )
+        await self.tell()
+
+
+class SubOperations(Progress):
+    """Those of a C-MOVE or C-GET, whose requestor is told by responses."""
+
+    def __init__(self, operation: IOperation, total: int, clock: IReactorTime) -> None:
+        super().__init__(operation.log, total)
+        self._operation = operation
+        self._timer = LoopingCall(self.tell)
+        self._timer.clock = clock
+
+    @property
+    def isWanted(self) -> bool:
+        return not self._operation.cancelled
+
+    def whenUnwanted(self) -> Deferred[None]:
+        return self._operation.whenCancelled()
 
     def start(self) -> None:
         """Tell the requestor from time to time that there is more to come."""
@@ -70,67 +135,22 @@ class SubOperations:
         if self._timer.running:
             self._timer.stop()
 
-    # --- what became of them
-
-    @asynchronous
-    async def answered(self, instance: StoredInstance, code: int) -> None:
-        """
-        The receiver has answered.
-
-        @param code: its Status (PS3.4 Table B.2-1).
-        """
-        if code == status.SUCCESS:
-            self._completed += 1
-        elif status.isWarning(code):
-            self._warnings += 1
-            self._operation.log.warn(
-                "{instance} was taken with warning {status}",
-                instance=instance.SOPInstanceUID,
-                status=f"{code:04X}",
-            )
-        else:
-            await self.failed([instance], f"it was refused with {code:04X}")
-            return
-        await self._tell()
-
-    @asynchronous
-    async def failed(self, instances: Iterable[StoredInstance], why: str) -> None:
-        """They could not be sent."""
-        uids = [instance.SOPInstanceUID for instance in instances]
-        if not uids:
-            return
-        self._failed += uids
-        self._operation.log.error(
-            "Cannot send {instance}{others}: {why}",
-            instance=uids[0],
-            others=f" and {len(uids) - 1} others" if len(uids) > 1 else "",
-            why=why,
-        )
-        await self._tell()
-
-    # --- what the requestor is told
-
     def _counts(self) -> dict[str, Any]:
         return {
-            "NumberOfCompletedSuboperations": min(self._completed, _MAX_COUNT),
-            "NumberOfFailedSuboperations": min(len(self._failed), _MAX_COUNT),
-            "NumberOfWarningSuboperations": min(self._warnings, _MAX_COUNT),
+            "NumberOfCompletedSuboperations": min(self.completed, _MAX_COUNT),
+            "NumberOfFailedSuboperations": min(len(self.failedUIDs), _MAX_COUNT),
+            "NumberOfWarningSuboperations": min(self.warnings, _MAX_COUNT),
         }
 
-    @property
-    def _remaining(self) -> int:
-        done = self._completed + len(self._failed) + self._warnings
-        return min(self._total - done, _MAX_COUNT)
-
     @asynchronous
-    async def _tell(self) -> None:
+    async def tell(self) -> None:
         """Pending; not of what is the last, which the final response tells."""
-        if not self._remaining or not self.isWanted:
+        if not self.remaining or not self.isWanted:
             return
         try:
             await self._operation.respond(
                 status.PENDING,
-                NumberOfRemainingSuboperations=self._remaining,
+                NumberOfRemainingSuboperations=min(self.remaining, _MAX_COUNT),
                 **self._counts(),
             )
         except AssociationEnded:
@@ -146,26 +166,28 @@ class SubOperations:
         """
         self.stop()
         elements = self._counts()
-        if self._operation.cancelled and (self._remaining or not self._total):
+        if self._operation.cancelled and (self.remaining or not self.total):
             code = status.CANCEL
-            elements["NumberOfRemainingSuboperations"] = self._remaining
-        elif not self._failed and not self._warnings:
+            remaining = min(self.remaining, _MAX_COUNT)
+            elements["NumberOfRemainingSuboperations"] = remaining
+        elif not self.failedUIDs and not self.warnings:
             code = status.SUCCESS
-        elif not self._completed and not self._warnings:
+        elif not self.completed and not self.warnings:
             code = status.UNABLE_TO_PERFORM_SUBOPERATIONS
         else:
             code = status.WARNING
         identifier = None
-        if self._failed:
+        failed = len(self.failedUIDs)
+        if failed:
             identifier = Dataset()
-            identifier.FailedSOPInstanceUIDList = self._failed
+            identifier.FailedSOPInstanceUIDList = self.failedUIDs
             elements["ErrorComment"] = (
-                f"{len(self._failed)} of {self._total} not sent, see the server's log"
+                f"{failed} of {self.total} not sent, see the server's log"
             )
         self._operation.log.info(
             "{done} of {total} instances sent, {failed} failed",
-            done=self._completed + self._warnings,
-            total=self._total,
-            failed=len(self._failed),
+            done=self.completed + self.warnings,
+            total=self.total,
+            failed=failed,
         )
         await self._operation.respond(code, identifier, **elements)
