@@ -5,10 +5,12 @@ so within seconds.
 
 txpostgres does the input and output of one connection. What it leaves to us:
 its pool keeps dead connections; an idle connection that is lost raises into
-the reactor; a query that is cancelled opens a blocking connection, so that
-none is cancelled here (C{statement_timeout} ends one that runs too long, and
-the connection is dropped if even that is not heard of); libpq resolves host
-names in the calling thread, so that they are resolved before it sees them.
+the reactor; one that is found to be lost while a statement is sent is closed,
+but stays in the reactor; a query that is cancelled opens a blocking connection,
+so that none is cancelled here (C{statement_timeout} ends one that runs too
+long, and the connection is dropped if even that is not heard of); libpq
+resolves host names in the calling thread, so that they are resolved before it
+sees them.
 """
 
 from __future__ import annotations
@@ -73,6 +75,16 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def __init__(self, reactor: Any, ended: Callable[[_Connection], None]) -> None:
         super().__init__(reactor)
         self._ended = ended
+
+    def runQuery(self, *arguments: Any) -> Deferred[list[tuple[Any, ...]]]:
+        # Where sending finds the connection lost, libpq closes the socket at
+        # once, and its number goes to whatever is opened next, perhaps an
+        # association: of that the reactor would hear nothing if it still had
+        # the number as this one's. It watches again when the statement is done;
+        # but not what could not be sent: no SQLSTATE, so it is discarded.
+        self.reactor.removeReader(self)
+        result: Deferred[list[tuple[Any, ...]]] = super().runQuery(*arguments)
+        return result
 
     def doRead(self) -> None:
         try:

@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from d360.errors import DatabaseUnavailable, StartupError
 from d360.index import account, leftover
 from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
-from d360.index.migration import checkAndMigrate
+from d360.index.migration import checkAndMigrate, connect
 from d360.model import Query
 from tests.contracts.instances import REPLACE, drained, place, record
 from tests.contracts.postgres import execute
@@ -39,6 +40,8 @@ server.start()
 print(server.pid, flush=True)
 sys.stdin.read()
 """
+
+_WAITING = "SELECT pid FROM pg_locks WHERE NOT granted"
 
 
 def waitFor(condition: Callable[[], bool], seconds: float = 10) -> bool:
@@ -296,37 +299,75 @@ class WatchTests(TestCase):
         self.index.close()
         await self.server.stop(reactor)
 
+    def register(self, *uids: str) -> list[Any]:
+        """What has become of each, when it is known."""
+        records = [record(instance=uid) for uid in uids]
+        return [self.index.register(one, place(one), REPLACE) for one in records]
+
+    async def outcomes(self, waiting: list[Any]) -> list[DatabaseUnavailable | None]:
+        """Why each failed, C{None} where it is acknowledged."""
+        results: Any = await DeferredList(waiting, consumeErrors=True)
+        for success, result in results:
+            if not success:
+                result.trap(DatabaseUnavailable)
+        return [None if success else result.value for success, result in results]
+
+    async def restarted(self, pid: int) -> None:
+        while not (await self.index.state()).available:
+            await deferLater(reactor, 0.1)
+        self.assertNotEqual(self.server.pid, pid)
+
+    async def stored(self) -> set[str]:
+        found = await drained(self.index.locate(Query(Level.PATIENT)))
+        return {instance.SOPInstanceUID for instance in found}
+
     async def test_killedUnderLoad(self) -> None:
-        acknowledged: list[str] = []
-        results: list[Any] = []
+        """
+        Wherever it was at that moment: what is acknowledged is kept, and what
+        fails without a doubt is not.
+        """
         pid = self.server.pid or 0
-
-        def note(result: Any, uid: str) -> None:
-            acknowledged.append(uid)
-
+        acknowledged, refused = set(), set()
         for round in range(4):
-            while round == 3 and not (await self.index.state()).available:
-                await deferLater(reactor, 0.1)
-            pending = []
-            for n in range(100):
-                uid = f"9.{round}.{n}"
-                one = record(instance=uid)
-                d = self.index.register(one, place(one), REPLACE)
-                d.addCallback(note, uid)
-                pending.append(d)
+            if round == 3:
+                await self.restarted(pid)
+            uids = [f"9.{round}.{n}" for n in range(100)]
+            waiting = self.register(*uids)
             if round == 1:
                 os.kill(pid, signal.SIGKILL)
-            results += await DeferredList(pending, consumeErrors=True)
-        failed = [failure for success, failure in results if not success]
-        for failure in failed:
-            failure.trap(DatabaseUnavailable)
-        self.assertTrue(any(failure.value.uncertain for failure in failed))
-        self.assertNotEqual(self.server.pid, pid)
-        # The last round began after it had come back.
-        self.assertTrue(all(success for success, _ in results[-100:]))
-        found = await drained(self.index.locate(Query(Level.PATIENT)))
-        stored = {instance.SOPInstanceUID for instance in found}
-        self.assertEqual(set(acknowledged) - stored, set(), "acknowledged is kept")
+            errors = await self.outcomes(waiting)
+            for uid, error in zip(uids, errors, strict=True):
+                if error is None:
+                    acknowledged.add(uid)
+                elif not error.uncertain:
+                    refused.add(uid)
+            if round in (0, 3):
+                self.assertEqual(errors, [None] * 100)
+        stored = await self.stored()
+        self.assertEqual(acknowledged - stored, set())
+        self.assertEqual(refused & stored, set())
+
+    async def test_killedDuringABatch(self) -> None:
+        """Whether a batch that was sent is kept cannot be known."""
+        pid = self.server.pid or 0
+        with closing(connect(self.server.url)) as other, other.cursor() as cursor:
+            # Its answer cannot come: it waits for a lock when the server dies.
+            cursor.execute("LOCK TABLE instances")
+            waiting = self.register("9.1")
+            cursor.execute(_WAITING)
+            while not cursor.fetchall():
+                await deferLater(reactor, 0.01)
+                cursor.execute(_WAITING)
+            waiting += self.register("9.2", "9.3")
+            os.kill(pid, signal.SIGKILL)
+            first, *others = await self.outcomes(waiting)
+        assert first is not None
+        self.assertTrue(first.uncertain)
+        # They were not sent with it: another connection takes them, or none.
+        self.assertFalse(any(error and error.uncertain for error in others))
+        await self.restarted(pid)
+        self.assertEqual(await self.outcomes(self.register("9.1", "9.4")), [None] * 2)
+        self.assertLessEqual({"9.1", "9.4"}, await self.stored())
 
     async def test_idleConnectionsLost(self) -> None:
         """A restart between two queries is not noticed by who asks."""
