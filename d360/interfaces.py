@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ReindexProgress,
         RemoteAE,
         ScheduledStep,
+        SendJob,
         StoredInstance,
         Totals,
         WorklistItem,
@@ -400,6 +401,13 @@ class IArchive(Interface):
     def settle(location: Location) -> Deferred[None]:
         """L{IBlobWriter.settle} for one of L{unsettled}."""
 
+    def unsettle(location: Location) -> Deferred[None]:
+        """
+        Mark a file as one that the index may not know: before it is made to
+        forget it, so that no crash leaves the file behind. A file that is not
+        there is no error.
+        """
+
     def paths() -> Deferred[tuple[str, ...]]:
         """The folders on the archive's first level, for L{pathsBelow}."""
 
@@ -629,6 +637,49 @@ class IAssociations(Interface):
 
     live: int = Attribute("How many are established now.")
     accepted: int = Attribute("How many were established since the start.")
+
+
+class IStudies(Interface):
+    """What is stored, as people look at it; attributes by keyword, as text."""
+
+    def search(
+        keys: dict[str, str], skip: int, count: int
+    ) -> Deferred[tuple[dict[str, str], ...]]:
+        """
+        Studies, newest first.
+
+        @param keys: text by keyword, as a C-FIND would have it.
+        @param skip: how many are passed over.
+        @raise ValueError: a keyword is none, or its text cannot be matched.
+        """
+
+    def series(study: str) -> Deferred[tuple[dict[str, str], ...]]:
+        """Of a study, by its Study Instance UID; none where there is none."""
+
+    def instances(study: str, series: str) -> Deferred[tuple[dict[str, Any], ...]]:
+        """Of a series, in their order; with size in bytes."""
+
+    def delete(study: str) -> Deferred[int]:
+        """
+        Remove a study with its files, for good. Fires with how many instances
+        there were.
+        """
+
+
+class ISending(Interface):
+    """Studies that are sent to remote AEs in the background."""
+
+    def send(study: str, remote: RemoteAE) -> SendJob:
+        """Begin. A plain call."""
+
+    def jobs() -> tuple[SendJob, ...]:
+        """Those under way and the last that have ended, newest first."""
+
+    def cancel(identifier: str) -> bool:
+        """
+        End one after the instance under way. Says whether there is one. A
+        plain call.
+        """
 
 
 class IReindex(Interface):

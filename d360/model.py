@@ -463,6 +463,27 @@ class DiskSpace:
 
 
 @frozen
+class SendJob:
+    """
+    A study on its way to a remote AE.
+
+    @ivar state: C{"running"}, C{"done"}, C{"failed"} or C{"cancelled"}.
+    @ivar completed: instances that were taken, also with a warning.
+    @ivar error: why it failed, C{""} otherwise.
+    """
+
+    identifier: str
+    aeTitle: str
+    study: str
+    state: str
+    total: int
+    completed: int
+    failed: int
+    error: str
+    startedAt: datetime
+
+
+@frozen
 class ReindexProgress:
     """
     How far a rebuild of the index has come.

@@ -20,6 +20,7 @@ from twisted.python.usage import UsageError
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
 from d360.admin.site import ReindexResource, StatusResource, makeSite
+from d360.admin.studies import JobsResource, StudiesResource
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
@@ -41,6 +42,7 @@ from d360.services.reindex import Reindex
 from d360.services.retrieve import GetService, MoveService
 from d360.services.sending import Sender
 from d360.services.storage import StorageService
+from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU, VerificationService
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
@@ -232,9 +234,9 @@ def _makeServices(
     stores: _Stores,
     opener: AssociationOpener,
     storage: StorageService,
+    sender: Sender,
 ) -> ServiceRegistry:
     index = stores.index
-    sender = Sender(stores.archive, index, stores.transcoder)
     return ServiceRegistry(
         [
             VerificationService(),
@@ -268,7 +270,8 @@ def makeService(options: Options) -> Server:
     )
     recovery = Recovery(archive, index, reactor)
     storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
-    services = _makeServices(dicom, stores, opener, storage)
+    sender = Sender(archive, index, stores.transcoder)
+    services = _makeServices(dicom, stores, opener, storage, sender)
     associations = Associations(services, reactor)
     admission = Admission(
         dicom.aeTitle,
@@ -281,11 +284,15 @@ def makeService(options: Options) -> Server:
     )
     reindex = Reindex(archive, index, reactor)
     verification = VerificationSCU(opener, reactor)
+    studies = Studies(archive, index)
+    sending = Sending(index, sender, opener, reactor, dicom.parallelMoves)
     site = makeSite(
         {
             b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
             b"reindex": ReindexResource(reindex),
             b"aes": RemoteAEsResource(remoteAEs, verification, dicom.aeTitle),
+            b"studies": StudiesResource(studies, remoteAEs, sending),
+            b"jobs": JobsResource(sending),
         },
         web.token,
     )
@@ -293,6 +300,7 @@ def makeService(options: Options) -> Server:
     @asynchronous
     async def stopWork() -> None:
         opener.abortAll("the server is stopping")
+        await sending.stop()
         await stores.transcoder.stop()
         await reindex.stop()
         await storage.whenTidy()

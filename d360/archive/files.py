@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from typing import Any, BinaryIO, TypeVar
@@ -42,6 +43,7 @@ from d360.archive.layout import (
     checkUID,
     folderOf,
     fromMark,
+    markOf,
 )
 from d360.archive.reader import Wanted, openDataset
 from d360.asynchronous import asynchronous
@@ -505,6 +507,18 @@ class FileArchive:
             mark = fromMark(name)
             if mark and mark[0].path == location.path and mark[1] not in inUse:
                 _unlinkAll([os.path.join(incoming, name)])
+
+    @asynchronous
+    async def unsettle(self, location: Location) -> None:
+        path = self.pathOf(location)
+        token = f"{self._runID}-{next(self._serial):x}"
+        mark = markOf(location.path, location.dataSetOffset, token)
+
+        def link() -> None:
+            with suppress(FileNotFoundError):
+                os.link(path, os.path.join(self._root, INCOMING, mark))
+
+        await self._system(link)
 
     @asynchronous
     async def paths(self) -> tuple[str, ...]:

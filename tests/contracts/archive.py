@@ -74,6 +74,21 @@ class ArchiveContract:
             self.archive.open(blob.location, blob.size, blob.digest)
         )
 
+    def test_unsettle(self) -> None:
+        """What is to be removed is marked, and then settled or not."""
+        writer, blob = self.stored()
+        self.successResultOf(writer.settle())
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.successResultOf(self.archive.unsettle(blob.location))
+        self.assertEqual(
+            (blob.location,), self.successResultOf(self.archive.unsettled())
+        )
+        self.assertEqual(HEAD + DATA, self.content(blob.location))
+        self.successResultOf(self.archive.remove(blob.location))
+        self.successResultOf(self.archive.settle(blob.location))
+        self.successResultOf(self.archive.unsettle(blob.location))
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+
     def test_open(self) -> None:
         """The data set, piece by piece; the last one may be shorter."""
         for size in (0, 1, len(DATA), 3_000_000):

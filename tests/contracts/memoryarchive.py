@@ -160,6 +160,11 @@ class MemoryArchive:
         self.marks.discard(location)
         return succeed(None)
 
+    def unsettle(self, location: Location) -> Deferred[None]:
+        if location.path in self.files:
+            self.marks.add(location)
+        return succeed(None)
+
     def paths(self) -> Deferred[tuple[str, ...]]:
         return succeed(("00", "01"))
 

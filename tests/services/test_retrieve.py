@@ -83,7 +83,12 @@ class RetrieveCase(SynchronousTestCase):
         sopClass = elements.pop("SOPClassUID", CT)
         syntax = elements.pop("TransferSyntaxUID", EXPLICIT)
         uid = f"1.1.1.{number}"
-        one = record(instance=uid, InstanceNumber=str(number), **elements)
+        one = record(
+            elements.pop("study", "1.1"),
+            instance=uid,
+            InstanceNumber=str(number),
+            **elements,
+        )
         data = f"instance {number}".encode() * 10000 if data is None else data
         writer = self.archive.create(b"head")
         writer.write(data)
