@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from d360.logs import ContextLogger
+    from d360.metrics.values import LiveAssociation, LogEvent, RateHistory
     from d360.model import (
         AssociationRequest,
         Blob,
@@ -235,6 +236,7 @@ class IOperation(Interface):
     context: PresentationContext = Attribute("Its presentation context.")
     request: Command = Attribute("Its command set.")
     log: ContextLogger = Attribute("Names association and operation in each event.")
+    metrics: IMetrics = Attribute("Counts what becomes of it.")
     cancelled: bool = Attribute("A C-CANCEL came for it, or the association has ended.")
 
     def readDataset(limit: int) -> Deferred[Dataset]:
@@ -630,6 +632,87 @@ class IWorklist(Interface):
 
 
 # --- what administrators see ------------------------------------------------
+
+
+class IMetrics(Interface):
+    """
+    Counts what the server does. Plain calls, made for each operation or piece
+    of data, so that they do no more than to add.
+    """
+
+    def associationRejected(result: int, source: int, reason: int) -> None:
+        """We have answered with an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+
+    def connectionRefused() -> None:
+        """A connection was closed at once, for too many are open."""
+
+    def associationRequested(outcome: str) -> None:
+        """
+        We have requested an association.
+
+        @param outcome: C{"accepted"}, C{"rejected"} or C{"failed"}.
+        """
+
+    def operationEnded(
+        service: str, status: int | None, seconds: float, size: int
+    ) -> None:
+        """
+        An operation that a peer asked for has ended.
+
+        @param service: its name in PS3.7, such as C{"C-STORE"}.
+        @param status: of the final response; C{None} if the association was
+            lost before.
+        @param size: bytes of the data set that came with the request.
+        """
+
+    def subOperationsEnded(completed: int, failed: int, size: int) -> None:
+        """
+        Sub-operations of a C-MOVE or C-GET have ended (PS3.4 C.4.2, C.4.3).
+
+        @param completed: those that the receiver has taken, with a warning or
+            without.
+        @param size: bytes of their data sets, as they are stored.
+        """
+
+    def bytesReceived(count: int) -> None:
+        """These came from a peer, in messages."""
+
+    def bytesSent(count: int) -> None:
+        """These go to a peer, in messages."""
+
+
+class IRates(Interface):
+    """The last day's work, for plots."""
+
+    def history() -> RateHistory:
+        """Interval by interval, since the start. A plain call."""
+
+
+class IExposition(Interface):
+    """The metrics as a monitoring system reads them."""
+
+    contentType: str = Attribute("What they are written in.")
+
+    def text(databaseAnswers: bool, space: DiskSpace | None) -> bytes:
+        """
+        All of them, now. A plain call.
+
+        @param space: of the archive; C{None} while it cannot be known.
+        """
+
+
+class ILiveAssociations(Interface):
+    """The associations that are open now, one by one."""
+
+    def newest(count: int) -> tuple[LiveAssociation, ...]:
+        """Those established last, by their numbers. A plain call."""
+
+
+class IRecentEvents(Interface):
+    """The events of the log that somebody should look at."""
+
+    def recent() -> tuple[LogEvent, ...]:
+        """The last ones, the latest first. A plain call."""
 
 
 class IAssociations(Interface):

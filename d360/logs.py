@@ -5,6 +5,8 @@ on each line.
 
 from __future__ import annotations
 
+from collections import deque
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,19 @@ from twisted.logger import (
     ILogObserver,
     LogLevel,
     LogLevelFilterPredicate,
+    formatEvent,
     formatEventAsClassicLogText,
 )
 from twisted.logger import Logger as TwistedLogger
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from d360.interfaces import IRecentEvents
+from d360.metrics.values import LogEvent
+
+#: Events that L{RecentEvents} keeps, and characters of each.
+_KEPT = 100
+_LONGEST = 1000
 
 
 class Logger(TwistedLogger):
@@ -87,3 +98,28 @@ def fileObserver(path: Path, word: str, maxSize: int, keep: int) -> ILogObserver
         FileLogObserver(output, formatEventAsClassicLogText),
         [LogLevelFilterPredicate(level)],
     )
+
+
+@implementer(ILogObserver, IRecentEvents)
+class RecentEvents:
+    """Keeps the last warnings and errors, for people to look at."""
+
+    def __init__(self) -> None:
+        self._events: deque[LogEvent] = deque(maxlen=_KEPT)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """See L{ILogObserver}."""
+        level = event.get("log_level")
+        if level is None or level < LogLevel.warn:
+            return
+        text = formatEvent(event)
+        failure = event.get("log_failure")
+        if failure is not None:
+            # The message of an exception may quote anything.
+            text = f"{text}: {failure.type.__name__}"
+        time = datetime.fromtimestamp(event["log_time"], UTC)
+        self._events.append(LogEvent(time, level.name, text[:_LONGEST]))
+
+    def recent(self) -> tuple[LogEvent, ...]:
+        """See L{IRecentEvents.recent}."""
+        return tuple(reversed(self._events))

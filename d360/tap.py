@@ -14,13 +14,21 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet import reactor as _reactor
+from twisted.logger import ILogObserver, LogPublisher
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
+from d360.admin.metrics import MetricsCall, MetricsResource
 from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
+from d360.admin.watching import (
+    AssociationsResource,
+    ErrorsResource,
+    RatesResource,
+    SettingsResource,
+)
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
@@ -32,7 +40,11 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
 from d360.index.migration import checkAndMigrate
 from d360.index.remoteaes import PostgreSQLRemoteAEs
-from d360.logs import fileObserver, setThreshold
+from d360.interfaces import IAssociationOpener, IAssociations
+from d360.logs import RecentEvents, fileObserver, setThreshold
+from d360.metrics.counters import Metrics
+from d360.metrics.exposition import Exposition, Reading
+from d360.metrics.opener import CountingOpener
 from d360.server import DataDirectory, Listener, Parts, Ports, Server
 from d360.services.admission import Admission
 from d360.services.find import FindService
@@ -44,6 +56,7 @@ from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU, VerificationService
+from d360.settings import settingsInEffect
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
@@ -232,7 +245,7 @@ def _makeStores(configuration: Configuration) -> _Stores:
 def _makeServices(
     dicom: DICOM,
     stores: _Stores,
-    opener: AssociationOpener,
+    opener: IAssociationOpener,
     storage: StorageService,
     sender: Sender,
 ) -> ServiceRegistry:
@@ -251,6 +264,40 @@ def _makeServices(
     )
 
 
+def _makeReadings(stores: _Stores, associations: IAssociations) -> list[Reading]:
+    """What the metrics read where it is kept."""
+    threads, registrar = stores.threads, stores.index._registrar
+    waiting = partial(
+        Reading, "d360_queue_length", "What waits for its turn, by what it waits for."
+    )
+    connections = partial(
+        Reading, "d360_database_connections", "Connections to the database."
+    )
+    readings = [
+        Reading(
+            "d360_associations_live",
+            "Associations of peers that are open.",
+            lambda: associations.live,
+        ),
+        Reading(
+            "d360_associations_accepted",
+            "Associations of peers that we accepted.",
+            lambda: associations.accepted,
+            isCounter=True,
+        ),
+        waiting(lambda: threads.waiting, {"queue": "disk"}),
+        waiting(lambda: registrar.waiting, {"queue": "registration"}),
+    ]
+    pools = {"reading": stores.index._reading, "writing": stores.index.writing}
+    for name, pool in pools.items():
+        for state in ("opened", "idle"):
+            labels = {"pool": name, "state": state}
+            readings.append(connections(partial(getattr, pool, state), labels))
+        labels = {"queue": f"{name} connection"}
+        readings.append(waiting(partial(getattr, pool, "waiting"), labels))
+    return readings
+
+
 def makeService(options: Options) -> Server:
     """Put the server together; nothing is opened yet."""
     sys.excepthook = _reportStartupError
@@ -265,14 +312,16 @@ def makeService(options: Options) -> Server:
         idleTimeout=dicom.idleTimeout,
         maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
     )
+    metrics, events = Metrics(reactor), RecentEvents()
     opener = AssociationOpener(
         reactor, dicom.aeTitle, evolve(settings, idleTimeout=dicom.responseTimeout)
     )
+    counted = CountingOpener(opener, metrics)
     recovery = Recovery(archive, index, reactor)
     storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
     sender = Sender(archive, index, stores.transcoder)
-    services = _makeServices(dicom, stores, opener, storage, sender)
-    associations = Associations(services, reactor)
+    services = _makeServices(dicom, stores, counted, storage, sender)
+    associations = Associations(services, reactor, metrics)
     admission = Admission(
         dicom.aeTitle,
         dicom.acceptAnyCalledAE,
@@ -280,12 +329,12 @@ def makeService(options: Options) -> Server:
         remoteAEs if dicom.requireKnownCallers else None,
     )
     factory = UpperLayerFactory(
-        associations.build, admission, services, reactor, settings
+        associations.build, admission, services, reactor, settings, metrics
     )
     reindex = Reindex(archive, index, reactor)
-    verification = VerificationSCU(opener, reactor)
+    verification = VerificationSCU(counted, reactor)
     studies = Studies(archive, index)
-    sending = Sending(index, sender, opener, reactor, dicom.parallelMoves)
+    sending = Sending(index, sender, counted, reactor, dicom.parallelMoves)
     site = makeSite(
         {
             b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
@@ -293,9 +342,16 @@ def makeService(options: Options) -> Server:
             b"aes": RemoteAEsResource(remoteAEs, verification, dicom.aeTitle),
             b"studies": StudiesResource(studies, remoteAEs, sending),
             b"jobs": JobsResource(sending),
+            b"rates": RatesResource(metrics.rates),
+            b"associations": AssociationsResource(factory, associations),
+            b"errors": ErrorsResource(events),
+            b"settings": SettingsResource(settingsInEffect(configuration)),
         },
         web.token,
     )
+    exposition = Exposition(metrics, _makeReadings(stores, factory))
+    measured = MetricsResource(exposition, index, archive, reactor)
+    site.resource.putChild(b"metrics", MetricsCall(measured, web.token))
 
     @asynchronous
     async def stopWork() -> None:
@@ -306,12 +362,14 @@ def makeService(options: Options) -> Server:
         await storage.whenTidy()
         await recovery.stop()
 
+    def makeLogObserver() -> ILogObserver:
+        path, size = configuration.logFile, log.maxSize << 20
+        return LogPublisher(fileObserver(path, log.level, size, log.keep), events)
+
     setThreshold(log.level)
     parts = Parts(
         directory=DataDirectory(configuration.dataDirectory),
-        makeLogObserver=partial(
-            fileObserver, configuration.logFile, log.level, log.maxSize << 20, log.keep
-        ),
+        makeLogObserver=makeLogObserver,
         ports=Ports(
             reactor,
             [

@@ -8,8 +8,16 @@ from typing import Any
 
 from twisted.logger import LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
-from d360.logs import ContextLogger, Logger, fileObserver, setThreshold
+from d360.interfaces import IRecentEvents
+from d360.logs import (
+    ContextLogger,
+    Logger,
+    RecentEvents,
+    fileObserver,
+    setThreshold,
+)
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ")
 
@@ -156,3 +164,55 @@ class FileTests(LogTestCase):
         self.path.parent.parent.mkdir(parents=True)
         self.path.parent.write_text("a file")
         self.assertRaises(OSError, self.publish)
+
+
+class RecentTests(LogTestCase):
+    """What somebody should look at is kept, for a while."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events = RecentEvents()
+        self.logger = ContextLogger("tests", "association 7")
+        self.logger.observer = self.events
+
+    def test_levels(self) -> None:
+        """Warnings and worse, the latest first."""
+        verifyObject(IRecentEvents, self.events)
+        for word in ("debug", "info", "warn", "error", "critical"):
+            getattr(self.logger, word)("an event of {word}", word=word)
+        self.assertEqual(
+            [(event.level, event.text) for event in self.events.recent()],
+            [
+                ("critical", "association 7: an event of critical"),
+                ("error", "association 7: an event of error"),
+                ("warn", "association 7: an event of warn"),
+            ],
+        )
+        times = [event.time.timestamp() for event in self.events.recent()]
+        self.assertEqual(times, sorted(times, reverse=True))
+
+    def test_bounded(self) -> None:
+        """The last hundred, and not all of a long one."""
+        for number in range(120):
+            self.logger.warn("{number} {text}", number=number, text="x" * 5000)
+        recent = self.events.recent()
+        self.assertEqual(len(recent), 100)
+        self.assertIn(" 119 ", recent[0].text)
+        self.assertIn(" 20 ", recent[-1].text)
+        self.assertEqual(len(recent[0].text), 1000)
+
+    def test_failure(self) -> None:
+        """Of an exception its class is told, and not its words."""
+        try:
+            raise ZeroDivisionError("a secret of the inside")
+        except ZeroDivisionError:
+            self.logger.failure("it failed")
+        self.assertEqual(
+            self.events.recent()[0].text, "association 7: it failed: ZeroDivisionError"
+        )
+
+    def test_foreign(self) -> None:
+        """Events of others, without a level or a format, do no harm."""
+        self.events({"log_time": 0.0})
+        self.events({"log_time": 0.0, "log_level": LogLevel.warn, "log_format": None})
+        self.assertEqual([event.text for event in self.events.recent()], [""])

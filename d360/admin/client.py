@@ -15,7 +15,15 @@ TIMEOUT = 30.0
 
 
 class Refused(Exception):
-    """What was asked for was not done; the message is for the person."""
+    """
+    What was asked for was not done; the message is for the person.
+
+    @ivar status: the HTTP status that says so, 0 where no server did.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Server:
@@ -44,19 +52,27 @@ class Server:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(
-        self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout: float = TIMEOUT,
+        kind: str = "application/json",
     ) -> Any:
         """
         Make a call and return the decoded answer; C{None} for one without a
         body.
 
+        @param body: goes as it is if it is C{bytes}, else as JSON.
         @param timeout: seconds.
+        @param kind: the body's content type.
         @raise Refused: no answer, or a 4xx or 5xx one.
         """
         connection = self._kind(*self._where, timeout=timeout)
-        headers = {"Content-Type": "application/json"} | self._headers
+        headers = {"Content-Type": kind} | self._headers
+        data = body if isinstance(body, bytes) else json.dumps(body)
         try:
-            connection.request(method, path, json.dumps(body), headers)
+            connection.request(method, path, data, headers)
             response = connection.getresponse()
             data = response.read()
         except OSError as error:
@@ -77,5 +93,7 @@ class Server:
         if not isinstance(answer, dict):
             raise Refused(f"what answers at {self._url} is no D360")
         if response.status >= 400:
-            raise Refused(answer.get("error", f"HTTP status {response.status}"))
+            raise Refused(
+                answer.get("error", f"HTTP status {response.status}"), response.status
+            )
         return answer

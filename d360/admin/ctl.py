@@ -13,11 +13,13 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 from d360 import __version__
+from d360.admin import ctlworklist
 from d360.admin.client import DEFAULT_URL, Refused, Server
+from d360.admin.terminal import Parser, table, tell
 
 EXAMPLES = """\
 examples:
@@ -27,6 +29,8 @@ examples:
   d360ctl --url http://pacs:8360 --token SECRET reindex --full --prune
   d360ctl ae add WS1 127.0.0.1 11113
   d360ctl ae echo WS1
+  d360ctl worklist add step.json
+  d360ctl worklist list Modality=CT
 
 exit status: 0 when it was done, 1 when not; the reason is on stderr.
 """
@@ -150,11 +154,6 @@ def _pathOf(title: str) -> str:
     return f"/api/aes/{quote(os.fsencode(title), safe='')}"
 
 
-def _tell(arguments: argparse.Namespace, answer: Any, line: str) -> None:
-    """What was done, for whom it concerns."""
-    print(json.dumps(answer) if arguments.json else line)
-
-
 def listAEs(server: Server, arguments: argparse.Namespace) -> None:
     """Show the remote AEs."""
     answer = server.call("GET", "/api/aes")
@@ -166,10 +165,8 @@ def listAEs(server: Server, arguments: argparse.Namespace) -> None:
         print("there are none; d360ctl ae add TITLE HOST PORT", file=sys.stderr)
         return
     rows.insert(0, ("AE TITLE", "HOST", "PORT"))
-    titles = max(len(title) for title, _, _ in rows)
-    hosts = max(len(host) for _, host, _ in rows)
-    for title, host, port in rows:
-        print(f"{title:{titles}}  {host:{hosts}}  {port:>5}")
+    # The ports to the right.
+    table([(title, host, f"{port:>5}") for title, host, port in rows])
 
 
 def addAE(server: Server, arguments: argparse.Namespace) -> None:
@@ -180,7 +177,7 @@ def addAE(server: Server, arguments: argparse.Namespace) -> None:
     body = {"host": arguments.host, "port": port}
     answer = server.call("PUT", _pathOf(arguments.title), body)
     title, host = answer["aet"], answer["host"]
-    _tell(
+    tell(
         arguments,
         answer,
         f"{title} is at {host}, port {answer['port']}; to test it: "
@@ -191,7 +188,7 @@ def addAE(server: Server, arguments: argparse.Namespace) -> None:
 def removeAE(server: Server, arguments: argparse.Namespace) -> None:
     """Remove a remote AE."""
     server.call("DELETE", _pathOf(arguments.title))
-    _tell(arguments, {"removed": arguments.title}, f"{arguments.title} is removed")
+    tell(arguments, {"removed": arguments.title}, f"{arguments.title} is removed")
 
 
 def echoAE(server: Server, arguments: argparse.Namespace) -> None:
@@ -202,23 +199,16 @@ def echoAE(server: Server, arguments: argparse.Namespace) -> None:
         if arguments.json:
             print(json.dumps(answer))
         raise Refused(answer["error"])
-    _tell(
+    tell(
         arguments,
         answer,
         f"{arguments.title} answers within {answer['milliseconds']} ms",
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that ends with 1, as everything else that was not done does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _common() -> _Parser:
+def _common() -> Parser:
     """Options that may stand before the command or behind it."""
-    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     parser.add_argument(
         "--url", help=f"where the server's web port is (or D360_URL; {DEFAULT_URL})"
     )
@@ -229,7 +219,7 @@ def _common() -> _Parser:
 
 def _parser() -> argparse.ArgumentParser:
     common = _common()
-    parser = _Parser(
+    parser = Parser(
         prog="d360ctl",
         description="Ask and configure a running D360.",
         epilog=EXAMPLES,
@@ -271,10 +261,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _addAECommands(command.add_subparsers(metavar="COMMAND", required=True), common)
+    ctlworklist.addCommands(commands, common)
     return parser
 
 
-def _addAECommands(commands: Any, common: _Parser) -> None:
+def _addAECommands(commands: Any, common: Parser) -> None:
     for name, run, words in (
         ("list", listAEs, "all of them, by title"),
         ("add", addAE, "add one, or replace the one of this title"),
@@ -306,6 +297,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"d360ctl: {refused}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        return 1
+    except BrokenPipeError:
+        # Who read the output wants no more of it; nor may Python write the
+        # rest of it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import NO_CONTENT
+from twisted.web.http import NO_CONTENT, NOT_MODIFIED
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -19,7 +20,15 @@ from d360.errors import D360Error, DatabaseUnavailable
 from d360.logs import ContextLogger
 
 #: What a resource may serve, if it has the method; HEAD is GET without a body.
-_METHODS = ("DELETE", "GET", "POST", "PUT")
+METHODS = ("DELETE", "GET", "POST", "PUT")
+
+#: The content types that JSON may come as; the last two are curl's default,
+#: and none. L{d360.admin.origin} sees to it that no other site's page can make
+#: a browser send them.
+_JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "")
+
+#: No call has so many parameters.
+_MAX_PARAMETERS = 100
 
 log = ContextLogger("d360.web", "web")
 
@@ -36,7 +45,8 @@ class JSONResource(Resource):
     """
     A resource whose methods are coroutines: C{get(request)} and so on return
     what goes out as JSON, or raise L{HTTPError}. What they return with a
-    status of 204 is not sent.
+    status of 204 or 304 is not sent. They may set the header C{Content-Type},
+    for JSON of a special kind.
     """
 
     isLeaf = True
@@ -48,7 +58,7 @@ class JSONResource(Resource):
     def render(self, request: Request) -> int:
         """See L{Resource.render}."""
         method = request.method.decode("ascii", "replace")
-        allowed = [name for name in _METHODS if hasattr(self, name.lower())]
+        allowed = [name for name in METHODS if hasattr(self, name.lower())]
         name = "GET" if method == "HEAD" else method
         if name not in allowed:
             if "GET" in allowed:
@@ -84,9 +94,10 @@ class JSONResource(Resource):
         if code is not None:
             request.setResponseCode(code)
         request.setHeader(b"cache-control", b"no-store")
-        if request.code != NO_CONTENT:
+        if request.code not in (NO_CONTENT, NOT_MODIFIED):
             data = json.dumps(body).encode() + b"\n"
-            request.setHeader(b"content-type", b"application/json")
+            if not request.responseHeaders.hasHeader(b"content-type"):
+                request.setHeader(b"content-type", b"application/json")
             request.setHeader(b"content-length", str(len(data)).encode())
             if request.method != b"HEAD":
                 request.write(data)
@@ -107,21 +118,80 @@ class Refusal(JSONResource):
     post = put = delete = get
 
 
-def jsonBody(request: Request) -> dict[str, Any]:
-    """
-    The request's body.
+def contentType(request: Request) -> str:
+    """The media type of a request's body, without its parameters."""
+    header = request.getHeader(b"content-type") or b""
+    return header.decode("ascii", "replace").split(";")[0].strip().lower()
 
-    @raise HTTPError: it is not a JSON object. Another content type is refused
-        too, so that no page of another site can make a browser send it.
-    """
-    kind = (request.getHeader(b"content-type") or b"").split(b";")[0].strip()
-    if kind != b"application/json":
-        raise HTTPError(415, "send application/json")
+
+def isJSON(kind: str) -> bool:
+    """Whether a body of this content type is read as JSON."""
+    return kind in _JSON_TYPES
+
+
+def bodyOf(request: Request) -> bytes:
+    """The request's body."""
     assert request.content is not None
+    data: bytes = request.content.read()
+    return data
+
+
+def readJSON(data: bytes) -> Any:
+    """
+    Decode JSON.
+
+    @raise HTTPError: it is none, or holds text that is no Unicode.
+    """
     try:
-        body = json.loads(request.content.read() or b"{}")
+        value = json.loads(data, parse_constant=_refuseConstant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise HTTPError(400, "not valid JSON: half of a surrogate pair") from None
     except (ValueError, RecursionError) as error:
         raise HTTPError(400, f"not valid JSON: {error}") from None
+    return value
+
+
+def _refuseConstant(name: str) -> None:
+    # Python reads NaN and Infinity too (RFC 8259 6).
+    raise ValueError(f"{name} is no number")
+
+
+def jsonBody(request: Request) -> dict[str, Any]:
+    """
+    The request's body, a JSON object; one that is empty is an empty object.
+
+    @raise HTTPError: it is none.
+    """
+    if not isJSON(contentType(request)):
+        raise HTTPError(415, "send application/json")
+    body = readJSON(bodyOf(request) or b"{}")
     if not isinstance(body, dict):
         raise HTTPError(400, "send a JSON object")
     return body
+
+
+def parametersOf(request: Request) -> dict[str, str]:
+    """
+    What stands behind the C{?} of the URL, by name.
+
+    @raise HTTPError: it is not UTF-8, or a name is there twice.
+    """
+    text = request.uri.partition(b"?")[2].decode("ascii", "replace")
+    try:
+        pairs = parse_qsl(
+            text,
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MAX_PARAMETERS,
+        )
+    except ValueError:
+        raise HTTPError(
+            400, f"give at most {_MAX_PARAMETERS} parameters, in UTF-8"
+        ) from None
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        if name in parameters:
+            raise HTTPError(400, f"{name[:100]} is given twice")
+        parameters[name] = value
+    return parameters

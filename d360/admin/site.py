@@ -11,7 +11,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from d360 import __version__
+from d360.admin.openapi import DocumentResource
+from d360.admin.origin import checkSource
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
+from d360.admin.static import putPage
 from d360.errors import DatabaseUnavailable
 from d360.interfaces import IArchive, IAssociations, IIndex, IReindex
 
@@ -100,17 +103,24 @@ class API(Resource):
     C{/api}: looks a call up, after the token was checked.
 
     @param token: what C{Authorization: Bearer} must say; empty for none.
+    @param public: further calls, which need no token.
     """
 
-    def __init__(self, calls: dict[bytes, JSONResource], token: str) -> None:
+    def __init__(
+        self,
+        calls: dict[bytes, JSONResource],
+        token: str,
+        public: dict[bytes, JSONResource] | None = None,
+    ) -> None:
         super().__init__()
         self._token = token.encode()
-        for name, resource in calls.items():
+        self._public = public or {}
+        for name, resource in (calls | self._public).items():
             self.putChild(name, resource)
 
     def getChildWithDefault(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChildWithDefault}."""
-        if self._token:
+        if self._token and path not in self._public:
             scheme, _, given = (request.getHeader(b"authorization") or b"").partition(
                 b" "
             )
@@ -136,7 +146,10 @@ class _Root(Resource):
 
 
 class BoundedRequest(Request):
-    """A request that keeps no more than L{MAX_BODY} of its body."""
+    """
+    A request that keeps no more than L{MAX_BODY} of its body, and is refused
+    if a page of another site is behind it.
+    """
 
     def gotLength(self, length: int | None) -> None:
         """See L{Request.gotLength}."""
@@ -153,7 +166,27 @@ class BoundedRequest(Request):
         """See L{Request.render}."""
         if self._size > MAX_BODY:
             resource = Refusal(413, f"a body has at most {MAX_BODY} bytes")
+        else:
+            assert isinstance(self.site, _Site)
+            try:
+                checkSource(self, self.site.localOnly)
+            except HTTPError as error:
+                resource = Refusal(error.code, str(error))
         super().render(resource)
+
+
+class _Site(Site):
+    """
+    @ivar localOnly: there is no token, so that only programs of this machine
+        are served.
+    """
+
+    def __init__(self, root: Resource, localOnly: bool) -> None:
+        super().__init__(
+            root, requestFactory=BoundedRequest, parsePOSTFormSubmission=False
+        )
+        self.displayTracebacks = False
+        self.localOnly = localOnly
 
 
 def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
@@ -163,7 +196,9 @@ def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
     @param calls: what stands below C{/api/}, by name.
     """
     root = _Root()
-    root.putChild(b"api", API(calls, token))
-    site = Site(root, requestFactory=BoundedRequest)
-    site.displayTracebacks = False
-    return site
+    # Programs read what calls there are before they make one; it is the same
+    # for everybody.
+    public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
+    root.putChild(b"api", API(calls, token, public))
+    putPage(root)
+    return _Site(root, localOnly=not token)

@@ -55,6 +55,11 @@ class DiskThreads:
         for thread in threads:
             thread.join()
 
+    @property
+    def waiting(self) -> int:
+        """How many functions no thread has begun with."""
+        return self._jobs.qsize()
+
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Fires with what the function returns, or fails with what it raises."""
         result: Deferred[T] = Deferred()

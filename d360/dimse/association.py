@@ -6,7 +6,10 @@ time, and sends their responses.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from heapq import nlargest
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -23,11 +26,15 @@ from d360.errors import AssociationEnded, DIMSEError, PDUError
 from d360.interfaces import (
     IAssociation,
     IDatasetReader,
+    ILiveAssociations,
+    IMetrics,
     IServiceClass,
     IUpperLayer,
     IUpperLayerUser,
 )
 from d360.logs import ContextLogger, printable
+from d360.metrics.null import NULL_METRICS
+from d360.metrics.values import LiveAssociation
 from d360.model import (
     Command,
     EstablishedAssociation,
@@ -44,22 +51,36 @@ MAX_ERROR_COMMENT = 64
 MAX_MESSAGE_ID = 0xFFFF
 
 
+@implementer(ILiveAssociations)
 class Associations:
     """
-    Makes the associations of a server, and ends them in order when that
-    stops.
+    Makes the associations of a server, knows those that are open, and ends
+    them in order when the server stops.
     """
 
-    def __init__(self, services: IServices, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        services: IServices,
+        clock: IReactorTime,
+        metrics: IMetrics = NULL_METRICS,
+    ) -> None:
         self._services = services
         self._clock = clock
+        self._metrics = metrics
         self._live: WeakSet[Association] = WeakSet()
 
     def build(self) -> Association:
         """A new one, for a connection."""
-        association = Association(self._services, self._clock)
+        association = Association(self._services, self._clock, self._metrics)
         self._live.add(association)
         return association
+
+    def newest(self, count: int) -> tuple[LiveAssociation, ...]:
+        """See L{ILiveAssociations.newest}."""
+        # One that has ended stays in the set until it is collected.
+        live = [association for association in self._live if association.isOpen]
+        found = nlargest(count, live, key=lambda one: one.established.number)
+        return tuple(association.asLive() for association in reversed(found))
 
     def finish(self, why: str) -> None:
         """Have each of them end after the operation that is under way."""
@@ -92,9 +113,17 @@ class Association:
     established: EstablishedAssociation
     log: ContextLogger
 
-    def __init__(self, services: IServices, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        services: IServices,
+        clock: IReactorTime,
+        metrics: IMetrics = NULL_METRICS,
+    ) -> None:
+        self.metrics = metrics
         self._services = services
         self._clock = clock
+        self._since = 0.0
+        self._operations: Counter[str] = Counter()
         self._upperLayer: IUpperLayer | None = None
         self._assembly = CommandAssembly()
         self._receiving: Operation | None = None
@@ -118,6 +147,7 @@ class Association:
     ) -> None:
         """See L{IUpperLayerUser.associationEstablished}."""
         self._upperLayer = upperLayer
+        self._since = self._clock.seconds()
         self.established = established
         peer = (
             established.calledAETitle
@@ -132,6 +162,7 @@ class Association:
 
     def fragmentReceived(self, fragment: Fragment) -> None:
         """See L{IUpperLayerUser.fragmentReceived}."""
+        self.metrics.bytesReceived(len(fragment.data))
         receiving = self._receiving
         if fragment.isCommand:
             if receiving is not None:
@@ -169,6 +200,7 @@ class Association:
         )
         for operation in (self._current, self._next):
             if operation is not None and not operation.ended:
+                self._count(operation)
                 operation.lose(ended)
         self._current = self._next = self._receiving = None
         self._ended = ended
@@ -322,13 +354,14 @@ class Association:
 
     def operationEnded(self, operation: Operation) -> None:
         """Its final response is on its way."""
+        seconds = self._count(operation)
         operation.log.info(
             "{subject} answered {status} {comment} after {milliseconds:.1f} ms",
             subject=printable(operation.request.AffectedSOPInstanceUID)
             or operation.context.abstractSyntax,
             status=f"{operation.finalStatus:04X}",
             comment=operation.finalComment,
-            milliseconds=(self._clock.seconds() - self._startedAt) * 1000,
+            milliseconds=seconds * 1000,
         )
         self._current = None
         self.setBusy(False)
@@ -338,6 +371,34 @@ class Association:
             self.letGo("busy")
         elif self._finishing:
             self.abort(self._finishing)
+
+    def _count(self, operation: Operation) -> float:
+        """It has ended, answered or not: count it. Returns how long it took."""
+        seconds = 0.0
+        if operation is self._current:
+            seconds = self._clock.seconds() - self._startedAt
+        self._operations[operation.name] += 1
+        self.metrics.operationEnded(
+            operation.name, operation.finalStatus, seconds, operation.received
+        )
+        return seconds
+
+    @property
+    def isOpen(self) -> bool:
+        """It was established, and has not ended."""
+        return self._upperLayer is not None and self._ended is None
+
+    def asLive(self) -> LiveAssociation:
+        """What there is to say of it now that it is open."""
+        return LiveAssociation(
+            self.established.number,
+            self.established.callingAETitle,
+            self.established.calledAETitle,
+            self.established.peer,
+            datetime.fromtimestamp(self._since, UTC),
+            "" if self._current is None else self._current.name,
+            dict(self._operations),
+        )
 
     def finish(self, why: str) -> None:
         """Abort as soon as no operation is under way."""
@@ -374,6 +435,7 @@ class Association:
     def send(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Write whole PDUs, in one go."""
         assert self._upperLayer is not None
+        self.metrics.bytesSent(sum(map(len, buffers)))
         self._upperLayer.sendPData(buffers)
 
     def sendResponse(self, buffers: Sequence[bytes | memoryview]) -> None:

@@ -111,6 +111,7 @@ class Operation:
     See L{IOperation}. It is the producer of its own data set.
 
     @ivar ended: its final response was sent, or its association is over.
+    @ivar received: bytes of its data set that came.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class Operation:
             "d360.operation",
             f"{association.log.context}, {self.name} {request.MessageID}",
         )
+        self.metrics = association.metrics
+        self.received = 0
         self.cancelled = False
         self.ended = False
         self.finalStatus: int | None = None
@@ -178,6 +181,7 @@ class Operation:
         """A piece of its data set came."""
         if not self.takesFragments:
             raise RuntimeError("a data set is read that nobody has asked for yet")
+        self.received += len(fragment.data)
         if not self._discarding and self._consumer is not None:
             try:
                 self._consumer.write(fragment.data)  # type: ignore[arg-type]

@@ -21,8 +21,9 @@ from d360.ul.framing import maxPDVData
 if TYPE_CHECKING:
     from d360.dimse.association import Association
 
-#: Bytes of a data set that are handed to the connection at a time.
-CHUNK = 256 * 1024
+#: Bytes of a data set that are handed to the connection at a time, about: it
+#: mostly takes all of them at once.
+CHUNK = 1024 * 1024
 
 
 class Request:

@@ -217,6 +217,21 @@ class ConnectionPool:
         """The last attempt to connect failed, and there is no connection."""
         return not self._open and self._retry is not None
 
+    @property
+    def opened(self) -> int:
+        """How many connections there are."""
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        """How many of them nobody uses."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for one."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Drop all connections; who waits is told. A plain call."""
         self._closed = True

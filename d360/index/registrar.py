@@ -50,6 +50,11 @@ class Registrar:
         self._queue: list[_Entry] = []
         self._running = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for the batch after the one under way."""
+        return len(self._queue)
+
     def register(self, row: str) -> Deferred[Registration]:
         """
         Enter one row of L{d360.index.rows.registrationRow}.

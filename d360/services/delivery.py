@@ -10,6 +10,7 @@ from collections import deque
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.errors import (
@@ -46,6 +47,33 @@ class _Coming:
         """Nobody wants to read it."""
         self.opening.addCallbacks(lambda dataset: dataset.close(), lambda _: None)
         self.opening.cancel()
+
+
+class _Broken(AssociationEnded):
+    """It was for us to abort it: a data set could not be read to its end."""
+
+
+@implementer(IDatasetReader)
+class _Watched:
+    """
+    A data set that knows whether a part of it was read, and so whether its
+    message has begun.
+    """
+
+    def __init__(self, dataset: IDatasetReader) -> None:
+        self.size = dataset.size
+        self.isBegun = False
+        self._dataset = dataset
+
+    def read(self, count: int) -> Deferred[bytes | memoryview]:
+        return self._dataset.read(count).addCallback(self._begin)
+
+    def _begin(self, data: bytes | memoryview) -> bytes | memoryview:
+        self.isBegun = True
+        return data
+
+    def close(self) -> None:
+        self._dataset.close()
 
 
 class Lane:
@@ -116,7 +144,7 @@ class Lane:
             await self._report()
             opening = progress.whileWanted(opening)
         try:
-            dataset = await opening
+            dataset = _Watched(await opening)
         except D360Error as error:
             await progress.failed([instance], str(error))
             return
@@ -127,11 +155,13 @@ class Lane:
         await self._report()
         try:
             self._answered = instance, await storing
+        except AssociationEnded as error:
+            await progress.failed([instance], str(error))
+            raise
         except D360Error as error:
             await progress.failed([instance], str(error))
-            if isinstance(error, AssociationEnded):
-                raise
-            raise AssociationEnded("it had to be aborted") from error
+            if dataset.isBegun:
+                raise _Broken("it had to be aborted") from error
 
     @asynchronous
     async def _report(self) -> None:
@@ -171,21 +201,23 @@ class Delivery:
     async def deliver(self, share: Share) -> None:
         """Send a share; what cannot be sent has failed."""
         waiting = share.instances
-        try:
-            first = await self._open(share)
-        except (AssociationRejected, AssociationEnded) as error:
-            await self._fail(waiting, str(error))
-            return
-        further = [
-            self._open(share) for _ in range(min(self.parallel, len(waiting)) - 1)
-        ]
-        lanes = [self._sendWhenOpen(opening, waiting) for opening in further]
-        await self._send(first, waiting)
-        for opening in further:
-            # Those that the receiver has not accepted by now come too late.
-            opening.cancel()
-        for lane in lanes:
-            await lane
+        isBroken = True
+        while isBroken and waiting and self.progress.isWanted:
+            try:
+                first = await self._open(share)
+            except (AssociationRejected, AssociationEnded) as error:
+                await self._fail(waiting, str(error))
+                return
+            further = [
+                self._open(share) for _ in range(min(self.parallel, len(waiting)) - 1)
+            ]
+            lanes = [self._sendWhenOpen(opening, waiting) for opening in further]
+            isBroken = await self._send(first, waiting)
+            for opening in further:
+                # Those that the receiver has not accepted by now come too late.
+                opening.cancel()
+            for lane in lanes:
+                isBroken = await lane or isBroken
         if self.progress.isWanted:
             await self._fail(waiting, "the association has ended")
 
@@ -201,26 +233,30 @@ class Delivery:
     @asynchronous
     async def _sendWhenOpen(
         self, opening: Deferred[IAssociation], waiting: deque[StoredInstance]
-    ) -> None:
+    ) -> bool:
         try:
             association = await opening
         except (AssociationRejected, AssociationEnded, CancelledError):
-            return
-        await self._send(association, waiting)
+            return False
+        return await self._send(association, waiting)
 
     @asynchronous
     async def _send(
         self, association: IAssociation, waiting: deque[StoredInstance]
-    ) -> None:
+    ) -> bool:
+        """
+        @return: whether we had to abort it, so that the rest is for another.
+        """
         lane = Lane(association, self.sender, waiting, self.progress, self.command)
         try:
             await lane.run()
             await association.release().addTimeout(RELEASE_TIMEOUT, self.clock)
-        except AssociationEnded:
+        except AssociationEnded as error:
             # It was told with the instance that was under way.
-            return
+            return isinstance(error, _Broken)
         except TimeoutError:
             association.abort("it was not released")
         except BaseException:
             association.abort("an error of ours")
             raise
+        return False

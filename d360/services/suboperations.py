@@ -16,8 +16,9 @@ from twisted.internet.task import LoopingCall
 from d360.asynchronous import asynchronous
 from d360.dimse import status
 from d360.errors import AssociationEnded
-from d360.interfaces import IDatasetReader, IOperation
+from d360.interfaces import IDatasetReader, IMetrics, IOperation
 from d360.logs import ContextLogger
+from d360.metrics.null import NULL_METRICS
 from d360.model import StoredInstance
 
 #: Seconds after which the requestor hears of us, even if nothing was done.
@@ -33,7 +34,10 @@ class Progress:
     warning together with what remains are always the total.
     """
 
-    def __init__(self, log: ContextLogger, total: int) -> None:
+    def __init__(
+        self, log: ContextLogger, total: int, metrics: IMetrics = NULL_METRICS
+    ) -> None:
+        self._metrics = metrics
         self.total = total
         self.completed = 0
         self.warnings = 0
@@ -82,8 +86,10 @@ class Progress:
         """
         if code == status.SUCCESS:
             self.completed += 1
+            self._metrics.subOperationsEnded(1, 0, instance.size)
         elif status.isWarning(code):
             self.warnings += 1
+            self._metrics.subOperationsEnded(1, 0, instance.size)
             self._log.warn(
                 "{instance} was taken with warning {status}",
                 instance=instance.SOPInstanceUID,
@@ -101,6 +107,7 @@ class Progress:
         if not uids:
             return
         self.failedUIDs += uids
+        self._metrics.subOperationsEnded(0, len(uids), 0)
         self._log.error(
             "Cannot send {instance}{others}: {why}",
             instance=uids[0],
@@ -114,7 +121,7 @@ class SubOperations(Progress):
     """Those of a C-MOVE or C-GET, whose requestor is told by responses."""
 
     def __init__(self, operation: IOperation, total: int, clock: IReactorTime) -> None:
-        super().__init__(operation.log, total)
+        super().__init__(operation.log, total, operation.metrics)
         self._operation = operation
         self._timer = LoopingCall(self.tell)
         self._timer.clock = clock

@@ -19,10 +19,12 @@ from zope.interface import implementer
 from d360.interfaces import (
     IAdmission,
     IAssociations,
+    IMetrics,
     ISupportedSyntaxes,
     IUpperLayerUser,
 )
 from d360.logs import Logger
+from d360.metrics.null import NULL_METRICS
 from d360.model import AssociationRequest
 from d360.ul.protocol import UpperLayerProtocol
 from d360.ul.roles import Acceptor, OpenAssociations, Requestor
@@ -43,13 +45,16 @@ class UpperLayerFactory(ServerFactory):
         supported: ISupportedSyntaxes,
         clock: IReactorTime,
         settings: UpperLayerSettings | None = None,
+        metrics: IMetrics = NULL_METRICS,
     ) -> None:
         """
         @param buildUser: makes the service user of one association, when that
             is accepted and not before.
         """
         self._associations = OpenAssociations()
-        self._role = Acceptor(buildUser, admission, supported, self._associations)
+        self._role = Acceptor(
+            buildUser, admission, supported, self._associations, metrics
+        )
         self._clock = clock
         self._settings = settings or UpperLayerSettings()
 
@@ -57,6 +62,7 @@ class UpperLayerFactory(ServerFactory):
         """One association for each connection, unless there are too many."""
         limit = self._settings.maxConnections
         if limit and len(self._associations.connections) >= limit:
+            self._role.metrics.connectionRefused()
             self.log.warn(
                 "connection from {peer} closed: {limit} are open",
                 peer=getattr(addr, "host", str(addr)),

@@ -13,9 +13,11 @@ from zope.interface import Attribute, Interface, implementer
 from d360.interfaces import (
     IAdmission,
     IAssociations,
+    IMetrics,
     ISupportedSyntaxes,
     IUpperLayerUser,
 )
+from d360.metrics.null import NULL_METRICS
 from d360.model import AssociationRequest
 
 
@@ -92,6 +94,7 @@ class Acceptor:
     admission: IAdmission
     supported: ISupportedSyntaxes
     associations: OpenAssociations = field(factory=OpenAssociations)
+    metrics: IMetrics = NULL_METRICS
 
 
 @frozen

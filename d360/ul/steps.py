@@ -256,7 +256,11 @@ class AssociationSteps(Protocol):
 
     def sendAssociateRJ(self, argument: Any) -> None:
         """With what the admission, or the provider itself, says."""
+        assert isinstance(self._role, Acceptor)
         rejection: AssociationRejected = argument
+        self._role.metrics.associationRejected(
+            rejection.result, rejection.source, rejection.reason
+        )
         self._ending = rejection
         self._send(pdus.encodeRejection(rejection))
 

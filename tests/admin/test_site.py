@@ -156,7 +156,7 @@ class SiteTestCase(SynchronousTestCase):
         **headers: str,
     ) -> Answer:
         """Make a call; its answer must be there at once."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
         if body:
             lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -268,6 +268,8 @@ class ReindexTests(SiteTestCase):
             (b"[" * 100000, "not valid JSON"),
             (b"[]", "JSON object"),
             (b'"x"', "JSON object"),
+            (b'{"full": NaN}', "NaN is no number"),
+            (b'{"\\ud800": 1}', "half of a surrogate pair"),
             (b'{"prune": 1}', "prune must be true or false"),
             (b'{"full": null}', "full must be true or false"),
             (b'{"prone": true}', "unknown: prone"),
@@ -276,19 +278,31 @@ class ReindexTests(SiteTestCase):
         self.assertEqual(self.reindex.calls, [])
 
     def test_contentType(self) -> None:
-        """415 for what a page of another site could make a browser send."""
-        for kind in ("text/plain", "application/x-www-form-urlencoded", "x"):
+        """415 for what says that it is no JSON."""
+        for kind in ("text/plain", "multipart/form-data; boundary=x", "x"):
             error = self.refused(415, "POST", "/api/reindex", b"{}", kind)
             self.assertIn("application/json", error)
-        self.refused(415, "POST", "/api/reindex")
         self.assertEqual(self.reindex.calls, [])
+
+    def test_curl(self) -> None:
+        """As C{curl -d} sends it, and without a content type or a body."""
+        for body, kind in (
+            (b'{"full": true}', "application/x-www-form-urlencoded"),
+            (b'{"full": true}', ""),
+            (b"", ""),
+        ):
+            self.assertEqual(self.call("POST", "/api/reindex", body, kind).code, 202)
+        self.assertEqual(
+            self.reindex.calls,
+            [("start", False, True), ("start", False, True), ("start", False, False)],
+        )
 
     def test_tooLong(self) -> None:
         """413 for a body of more than a mebibyte, however it comes."""
         body = b" " * (MAX_BODY + 1)
         self.assertIn(str(MAX_BODY), self.refused(413, "POST", "/api/reindex", body))
         head = (
-            b"POST /api/reindex HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"POST /api/reindex HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         chunks = (b"10000\r\n" + bytes(0x10000) + b"\r\n") * 17 + b"0\r\n\r\n"
@@ -332,14 +346,14 @@ class ErrorTests(SiteTestCase):
 
     def test_late(self) -> None:
         """An answer may take its time."""
-        transport = self.connect(b"GET /api/slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        transport = self.connect(b"GET /api/slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertEqual(transport.value(), b"")
         self.slow.waiter.callback("done")
         self.assertEqual(readAnswer(transport.value()).json, "done")
 
     def test_clientGone(self) -> None:
         """Who is gone gets no answer, and leaves no error."""
-        transport = self.connect(b"GET /api/slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        transport = self.connect(b"GET /api/slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.protocol.connectionLost(Failure(ConnectionLost()))
         self.slow.waiter.callback("done")
         self.assertEqual(transport.value(), b"")

@@ -99,3 +99,14 @@ class DiskThreadsTests(SynchronousTestCase):
         threads.start()
         self.assertEqual(self.successResultOf(self.result(deferred)), 0)
         threads.stop()
+
+    def test_waiting(self) -> None:
+        """How many functions no thread has begun with."""
+        threads = DiskThreads(Reactor(), 1)
+        self.assertEqual(threads.waiting, 0)
+        for _ in range(3):
+            threads.run(int)
+        self.assertEqual(threads.waiting, 3)
+        threads.start()
+        threads.stop()
+        self.assertEqual(threads.waiting, 0)

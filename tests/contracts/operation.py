@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from d360.errors import AssociationAborted, AssociationEnded, DIMSEError
 from d360.interfaces import IOperation
+from d360.metrics.null import NULL_METRICS
 from d360.model import Command, EstablishedAssociation, PresentationContext
 from tests.contracts.opener import OpenedAssociation
 
@@ -73,6 +74,7 @@ class FakeOperation:
                 )
             )
         self.log = Log()
+        self.metrics: Any = NULL_METRICS
         self.cancelled = False
         self.responses: list[Response] = []
         self.calls: list[str] = []
