@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+)
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -26,7 +31,7 @@ from d360.ul.settings import UpperLayerSettings
 MAX_CONTEXTS = 128
 
 #: Seconds until a connection must be open, over all addresses of a host.
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 10
 
 
 class _NoServices:
@@ -91,6 +96,11 @@ class AssociationOpener:
         self._live: WeakSet[Association] = WeakSet()
 
     def _connectTo(self, host: str, port: int) -> IStreamClientEndpoint:
+        # For an address it would wait for other ones before it gives up.
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
         return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
 
     def open(

@@ -96,12 +96,14 @@ class Share:
 def _proposals(
     sopClass: str, stored: tuple[str, ...], transcoder: ITranscoder
 ) -> Iterable[Proposal]:
-    for transferSyntax in stored:
-        yield sopClass, (transferSyntax,)
     targets = (target for one in stored for target in transcoder.targetsOf(one))
     others = tuple(dict.fromkeys(t for t in targets if t not in stored))
+    # Their order means nothing in the standard, but GDCM reads everything as
+    # the last context that it has accepted says.
     if others:
         yield sopClass, others
+    for transferSyntax in stored:
+        yield sopClass, (transferSyntax,)
 
 
 @mutable

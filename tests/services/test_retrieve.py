@@ -293,18 +293,18 @@ class MoveTests(RetrieveCase):
         self.assertEqual(["1.1.1.2"], self.failedUIDs(operation))
 
     def test_contexts(self) -> None:
-        """Each stored syntax by itself, then once what it can be brought to."""
+        """What it can be brought to once, then each stored syntax by itself."""
         self.stored(1, TransferSyntaxUID=JPEG)
         self.stored(2, TransferSyntaxUID=EXPLICIT)
         self.stored(3, TransferSyntaxUID=JPEG, SOPClassUID=MR)
         self.retrieve()
         self.assertEqual(
             [
+                (CT, (IMPLICIT,)),
                 (CT, (JPEG,)),
                 (CT, (EXPLICIT,)),
-                (CT, (IMPLICIT,)),
-                (MR, (JPEG,)),
                 (MR, (EXPLICIT, IMPLICIT)),
+                (MR, (JPEG,)),
             ],
             self.opener.opened[0][1],
         )
