@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
