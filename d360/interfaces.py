@@ -183,9 +183,9 @@ class IAssociation(Interface):
         @param command: its Message ID and Command Data Set Type are set here.
         @param dataset: is read to its end, and left open.
         @return: fires with the response's command set.
-        @raise ArchiveError: the data set could not be read to its end; the
-            association had to be aborted, for a message cannot be left half
-            sent.
+        @raise ArchiveError: the data set could not be read to its end. If a
+            part of the message was sent, the association had to be aborted,
+            for it cannot be left so.
         @raise AssociationEnded: no response came.
         """
 
@@ -695,9 +695,15 @@ class IExposition(Interface):
 
     def text(databaseAnswers: bool, space: DiskSpace | None) -> bytes:
         """
-        All of them, now. A plain call.
+        What the server itself counts and knows, now. A plain call.
 
         @param space: of the archive; C{None} while it cannot be known.
+        """
+
+    def processText() -> bytes:
+        """
+        What the system knows of the process: memory, time, open files. A
+        plain call that reads files, and is for a thread.
         """
 
 

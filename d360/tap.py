@@ -29,6 +29,7 @@ from d360.admin.watching import (
     RatesResource,
     SettingsResource,
 )
+from d360.admin.worklist import WorklistResource
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
@@ -40,6 +41,7 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
 from d360.index.migration import checkAndMigrate
 from d360.index.remoteaes import PostgreSQLRemoteAEs
+from d360.index.worklist import PostgreSQLWorklist
 from d360.interfaces import IAssociationOpener, IAssociations
 from d360.logs import RecentEvents, fileObserver, setThreshold
 from d360.metrics.counters import Metrics
@@ -56,6 +58,8 @@ from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU, VerificationService
+from d360.services.worklist import WorklistService
+from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
@@ -207,6 +211,7 @@ class _Stores:
     database: Database
     index: PostgreSQLIndex
     remoteAEs: PostgreSQLRemoteAEs
+    worklist: PostgreSQLWorklist
     transcoder: Transcoder
 
     def prepare(self) -> None:
@@ -239,7 +244,8 @@ def _makeStores(configuration: Configuration) -> _Stores:
         transcoding.maxMemory << 20,
     )
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
-    return _Stores(threads, archive, database, index, remoteAEs, transcoder)
+    worklist = PostgreSQLWorklist(index._reading, index.writing)
+    return _Stores(threads, archive, database, index, remoteAEs, worklist, transcoder)
 
 
 def _makeServices(
@@ -255,6 +261,7 @@ def _makeServices(
             VerificationService(),
             storage,
             FindService(index, dicom.aeTitle),
+            WorklistService(stores.worklist),
             GetService(index, sender, reactor),
             MoveService(
                 index, sender, reactor, stores.remoteAEs, opener, dicom.parallelMoves
@@ -314,7 +321,13 @@ def makeService(options: Options) -> Server:
     )
     metrics, events = Metrics(reactor), RecentEvents()
     opener = AssociationOpener(
-        reactor, dicom.aeTitle, evolve(settings, idleTimeout=dicom.responseTimeout)
+        reactor,
+        dicom.aeTitle,
+        evolve(
+            settings,
+            idleTimeout=dicom.responseTimeout,
+            answerTimeout=dicom.responseTimeout,
+        ),
     )
     counted = CountingOpener(opener, metrics)
     recovery = Recovery(archive, index, reactor)
@@ -342,6 +355,7 @@ def makeService(options: Options) -> Server:
             b"aes": RemoteAEsResource(remoteAEs, verification, dicom.aeTitle),
             b"studies": StudiesResource(studies, remoteAEs, sending),
             b"jobs": JobsResource(sending),
+            b"worklist": WorklistResource(stores.worklist, WorklistForms()),
             b"rates": RatesResource(metrics.rates),
             b"associations": AssociationsResource(factory, associations),
             b"errors": ErrorsResource(events),
@@ -350,7 +364,7 @@ def makeService(options: Options) -> Server:
         web.token,
     )
     exposition = Exposition(metrics, _makeReadings(stores, factory))
-    measured = MetricsResource(exposition, index, archive, reactor)
+    measured = MetricsResource(exposition, index, archive, reactor, stores.threads.run)
     site.resource.putChild(b"metrics", MetricsCall(measured, web.token))
 
     @asynchronous

@@ -104,8 +104,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertRegex(sys.stdout.getvalue(), r"^D360 \d+\.\d+")
 
 
-class ServiceTests(SynchronousTestCase):
-    """L{makeService} puts a server together and opens nothing."""
+class ServiceTestCase(SynchronousTestCase):
+    """A server that is put together."""
 
     def setUp(self) -> None:
         self.patch(sys, "excepthook", sys.excepthook)
@@ -120,6 +120,10 @@ class ServiceTests(SynchronousTestCase):
             [f"--config={path}", "--aet=PACS", f"--data-directory={self.data}"]
         )
         return makeService(options)
+
+
+class ServiceTests(ServiceTestCase):
+    """L{makeService} puts a server together and opens nothing."""
 
     def test_parts(self) -> None:
         """Both ports and what they serve."""
@@ -165,3 +169,44 @@ class ServiceTests(SynchronousTestCase):
     def test_disk(self) -> None:
         """There are threads for the disk, for more than one association."""
         self.assertGreater(tap.DISK_THREADS, 1)
+
+
+class WatchingTests(ServiceTestCase):
+    """What the server shows of itself is put in its place."""
+
+    def test_calls(self) -> None:
+        """Each has its path, and C{/metrics} stands beside C{/api}."""
+        _, web = self.make()._parts.ports._listeners
+        children = web.factory.resource.children
+        self.assertIn(b"metrics", children)
+        for name in (b"rates", b"associations", b"errors", b"settings"):
+            self.assertIn(name, children[b"api"].children)
+
+    def test_metrics(self) -> None:
+        """What is read where it is kept can be read."""
+        _, web = self.make()._parts.ports._listeners
+        resource = web.factory.resource.children[b"metrics"].children[b""]
+        text = resource._exposition.text(False, None).decode()
+        for line in (
+            "d360_associations_live 0.0",
+            "d360_associations_accepted_total 0.0",
+            'd360_queue_length{queue="disk"} 0.0',
+            'd360_queue_length{queue="registration"} 0.0',
+            'd360_queue_length{queue="reading connection"} 0.0',
+            'd360_database_connections{pool="writing",state="idle"} 0.0',
+        ):
+            self.assertIn(f"{line}\n", text)
+
+    def test_log(self) -> None:
+        """Warnings go to the file, and to C{/api/errors}."""
+        server = self.make()
+        _, web = server._parts.ports._listeners
+        errors = web.factory.resource.children[b"api"].children[b"errors"]
+        observer = server._parts.makeLogObserver()
+        logger = Logger("tests")
+        logger.observer = observer
+        logger.warn("it is {what}", what="late")
+        [event] = errors._events.recent()
+        self.assertEqual(event.text, "it is late")
+        path = self.data / "log" / "d360.log"
+        self.assertIn("it is late", path.read_text())

@@ -7,8 +7,10 @@ from typing import Any
 
 from attrs import asdict
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+from zope.interface import provider
 
 from d360 import __version__
 from d360.admin.openapi import DocumentResource
@@ -175,6 +177,14 @@ class BoundedRequest(Request):
         super().render(resource)
 
 
+@provider(IAccessLogFormatter)
+def _accessLine(timestamp: str, request: Request) -> str:
+    """A request in the log; what stands behind a C{?} may name a patient."""
+    said = b"%s %s %s" % (request.method, request.path, request.clientproto)
+    peer = getattr(request.getClientAddress(), "host", "-")
+    return f'{peer} "{repr(said)[2:-1]}" {request.code} {request.sentLength}'
+
+
 class _Site(Site):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
@@ -183,7 +193,10 @@ class _Site(Site):
 
     def __init__(self, root: Resource, localOnly: bool) -> None:
         super().__init__(
-            root, requestFactory=BoundedRequest, parsePOSTFormSubmission=False
+            root,
+            requestFactory=BoundedRequest,
+            parsePOSTFormSubmission=False,
+            logFormatter=_accessLine,
         )
         self.displayTracebacks = False
         self.localOnly = localOnly

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.archive.blocks import BLOCK, Blocks
@@ -150,7 +151,9 @@ class _Writer:
         self._writing = False
         self._touched = False
         self._closed = False
-        self._failure: OSError | None = None
+        # A part of it was given up, so that it can only be removed; and why.
+        self._isLost = False
+        self._failure: BaseException | None = None
         self._producer: IPushProducer | None = None
         self._paused = False
 
@@ -168,7 +171,7 @@ class _Writer:
         self._paused = False
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._closed or self._failure is not None:
+        if self._closed or self._isLost:
             return
         self.size += len(data)
         # Here, where the bytes still are in the processor's cache, and not in
@@ -203,15 +206,20 @@ class _Writer:
         """Have a job write a full block, and go on when it is done."""
         self._writing = True
         self._touched = True
-        block = self._full.pop(0)
-        # run() frees its turn in any case; what fails is kept in _failure.
-        done: Deferred[None] = self._turn.run(self._inThread, self._file.append, block)
-        done.addErrback(self._failed)
-        done.addCallback(self._written, block)
+        done = self._turn.run(self._append, self._full.pop(0))
         done.addErrback(lambda f: self._log.failure("while writing", f))
 
-    def _failed(self, failure: Any) -> None:
-        failure.trap(OSError)
+    def _append(self, block: memoryview) -> Deferred[None]:
+        # It is our turn until all of this is done: whose turn is the next, and
+        # that may be the commit, must know how this one ended.
+        done: Deferred[None] = self._inThread(self._file.append, block)
+        done.addErrback(self._failed)
+        done.addCallback(self._written, block)
+        return done
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(OSError):
+            self._log.failure("a block was not written", failure)
         self._failure = failure.value
         self._drop()
 
@@ -224,6 +232,7 @@ class _Writer:
 
     def _drop(self) -> None:
         """What no job has yet is not wanted any more."""
+        self._isLost = True
         for block in self._full:
             self._blocks.give(block)
         if self._block is not None:
@@ -250,7 +259,7 @@ class _Writer:
             raise
         await self._turn.acquire()
         try:
-            if self._failure is None:
+            if not self._isLost:
                 location = await self._keep(folder, instance)
                 return Blob(location, self._digest.digest(), self.size)
         except ArchiveError:
@@ -259,9 +268,8 @@ class _Writer:
         finally:
             self._turn.release()
         await self._remove()
-        raise ArchiveError(
-            f"cannot write a file: {self._failure.strerror}"
-        ) from self._failure
+        why = getattr(self._failure, "strerror", "it was given up")
+        raise ArchiveError(f"cannot write a file: {why}") from self._failure
 
     @asynchronous
     async def _keep(self, folder: str, instance: str) -> Location:
@@ -273,15 +281,14 @@ class _Writer:
             blocks.append(self._block)
             pieces.append(self._block[: self._filled])
         self._full, self._block = [], None
-        try:
-            location: Location
-            signature: Signature
-            location, signature = await self._inThread(
-                self._file.commit, pieces, folder, instance
-            )
-        finally:
-            for block in blocks:
-                self._blocks.give(block)
+        location: Location
+        signature: Signature
+        location, signature = await self._inThread(
+            self._file.commit, pieces, folder, instance
+        )
+        # Only now is it certain that no thread is at work with them.
+        for block in blocks:
+            self._blocks.give(block)
         self._intact.remember(location.path, self._digest.digest(), signature)
         return location
 
@@ -514,9 +521,13 @@ class FileArchive:
         token = f"{self._runID}-{next(self._serial):x}"
         mark = markOf(location.path, location.dataSetOffset, token)
 
+        incoming = os.path.join(self._root, INCOMING)
+
         def link() -> None:
             with suppress(FileNotFoundError):
-                os.link(path, os.path.join(self._root, INCOMING, mark))
+                os.link(path, os.path.join(incoming, mark))
+                # What the index does next is durable, so this has to be too.
+                syncFolder(incoming)
 
         await self._system(link)
 

@@ -35,6 +35,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import EINVAL
 from fcntl import F_SETFL, fcntl
 from mmap import mmap
 from threading import Lock
@@ -193,8 +194,7 @@ class IncomingFile:
             data = data[whole:]
             if data:
                 # The tail is less than the disk's unit.
-                fcntl(self._descriptor, F_SETFL, 0)
-                self._direct = False
+                self._passThroughCache()
         self._write(data)
 
     def _open(self, length: int) -> None:
@@ -205,9 +205,20 @@ class IncomingFile:
         self._descriptor = os.open(self._temporary, flags, FILE_MODE)
         self._inode = os.fstat(self._descriptor).st_ino
 
+    def _passThroughCache(self) -> None:
+        fcntl(self._descriptor, F_SETFL, 0)
+        self._direct = False
+
     def _write(self, data: memoryview) -> None:
         while data:
-            data = data[os.write(self._descriptor, data) :]
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except OSError as error:
+                if error.errno != EINVAL or not self._direct:
+                    raise
+                # A part was written, and the rest does not begin where the disk
+                # wants it to; or it wants more than what was tried out.
+                self._passThroughCache()
 
     def commit(
         self, blocks: Sequence[memoryview], folder: str, instance: str

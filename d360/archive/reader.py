@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -20,6 +20,8 @@ from d360.archive.intact import Signature, signatureOf
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
 from d360.interfaces import IDatasetReader
+
+T = TypeVar("T")
 
 
 @frozen
@@ -94,17 +96,20 @@ class DatasetReader:
     @asynchronous
     async def _readOn(self, place: memoryview, position: int) -> bytes | memoryview:
         self._reading = True
+        job: Deferred[None] = self._inThread(
+            _readAll, self._descriptor, place, self._offset + position
+        )
         try:
-            await self._inThread(
-                _readAll, self._descriptor, place, self._offset + position
-            )
+            await _resultOf(job.addBoth(self._hasRead))
         except OSError as error:
             raise ArchiveError(f"it cannot be read: {error.strerror}") from error
-        finally:
-            self._reading = False
-            if self._closed:
-                self._giveBack()
         return place
+
+    def _hasRead(self, outcome: T) -> T:
+        self._reading = False
+        if self._closed:
+            self._giveBack()
+        return outcome
 
     def close(self) -> None:
         # What a thread is still at work with could be another's by then.
@@ -134,7 +139,7 @@ async def openDataset(
     """
     block = blocks.take()
     try:
-        opened = await _orDiscard(inThread(_open, wanted, block))
+        opened: _Opened = await _resultOf(inThread(_open, wanted, block), _discard)
     except FileNotFoundError:
         raise ArchiveError("the file is gone") from None
     except OSError as error:
@@ -142,21 +147,31 @@ async def openDataset(
     return DatasetReader(opened, wanted.offset, block, blocks, inThread)
 
 
-def _orDiscard(opening: Deferred[_Opened]) -> Deferred[_Opened]:
+def _resultOf(
+    job: Deferred[T], tooLate: Callable[[Any], None] = lambda _: None
+) -> Deferred[T]:
     """
-    The same, but when it is cancelled, what comes all the same is closed: a
-    thread cannot be interrupted.
+    What a job in a thread results in. To cancel it is to wait for it no longer:
+    a thread cannot be interrupted, and what it is at work with is its own until
+    it has ended.
+
+    @param tooLate: is called with what comes after that.
     """
-    result: Deferred[_Opened] = Deferred()
+    result: Deferred[T] = Deferred()
 
     def arrived(outcome: Any) -> None:
-        if not result.called:
+        if result.called:
+            tooLate(outcome)
+        else:
             result.callback(outcome)
-        elif isinstance(outcome, _Opened) and outcome.descriptor >= 0:
-            os.close(outcome.descriptor)
 
-    opening.addBoth(arrived)
+    job.addBoth(arrived)
     return result
+
+
+def _discard(outcome: Any) -> None:
+    if isinstance(outcome, _Opened) and outcome.descriptor >= 0:
+        os.close(outcome.descriptor)
 
 
 def _open(wanted: Wanted, block: memoryview) -> _Opened:

@@ -295,7 +295,11 @@ class Association:
     def _responseReceived(self, command: Command) -> None:
         """PS3.7 9.3: it names our request, and none of them has a data set."""
         request = self._request
-        if request is None or (command.MessageIDBeingRespondedTo != request.messageID):
+        if (
+            request is None
+            or request.isAnswered
+            or command.MessageIDBeingRespondedTo != request.messageID
+        ):
             raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response to no request")
         if command.CommandDataSetType != commands.NO_DATA_SET:
             raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response with a data set")

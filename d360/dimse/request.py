@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from d360.asynchronous import asynchronous
 from d360.dimse import commands
 from d360.dimse.fragmentation import fragments
-from d360.errors import ArchiveError, AssociationEnded
+from d360.errors import AssociationEnded
 from d360.interfaces import IDatasetReader
 from d360.model import Command, PresentationContext
 from d360.ul.framing import maxPDVData
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 #: Bytes of a data set that are handed to the connection at a time, about: it
 #: mostly takes all of them at once.
 CHUNK = 1024 * 1024
+
+#: In so many fragments at most, for each of them is work, and a peer may want
+#: them as small as it likes.
+MAX_FRAGMENTS = 500
 
 
 class Request:
@@ -63,10 +67,18 @@ class Request:
         try:
             await self._send()
         except BaseException:
+            if self.isSending:
+                # Nothing else may be sent before the rest of it.
+                self._association.abort("a message cannot be sent to its end")
             # Nobody waits for the answer, which may be that there is none.
             self._answer.addErrback(lambda _: None)
             raise
         return await self._answer
+
+    @property
+    def isAnswered(self) -> bool:
+        """Its response has come, and there will be no other."""
+        return self._answer.called
 
     def responseReceived(self, command: Command) -> None:
         """Its response came, perhaps before all of its data set was sent."""
@@ -88,24 +100,20 @@ class Request:
             association.send(buffers)
             return
         size = maxPDVData(limit)
-        chunk = max(CHUNK // size, 1) * size
+        chunk = min(CHUNK // size, MAX_FRAGMENTS) * size
         left = dataset.size
         # The next chunk is read while the connection is busy with this one.
         coming = dataset.read(chunk)
         while True:
-            try:
-                data = await coming
-            except ArchiveError:
-                # Before its command set went out, no harm is done.
-                if left < dataset.size:
-                    association.abort("a data set cannot be read to its end")
-                raise
+            data = await coming
             left -= len(data)
             if left:
                 coming = dataset.read(chunk)
             buffers += fragments(contextID, False, data, limit, isEnd=not left)
             self.isSending = bool(left)
             association.send(buffers)
+            # As long as the connection takes it, the peer is not silent.
+            association.setBusy(False)
             buffers = []
             if not left:
                 association.requestSent()

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import deque
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.errors import (
-    ArchiveError,
     AssociationEnded,
     AssociationRejected,
     D360Error,
@@ -30,9 +29,6 @@ AHEAD = 3
 
 #: Seconds that a receiver may take to release; it has everything by then.
 RELEASE_TIMEOUT = 5.0
-
-#: Of an instance that no accepted context takes; nothing is sent through it.
-_NO_CONTEXT = PresentationContext(0, "", "")
 
 
 @frozen
@@ -97,7 +93,9 @@ class Lane:
         self._sender = sender
         self._waiting = waiting
         self._ahead: deque[_Coming] = deque()
+        # What the requestor was not told of yet.
         self._answered: tuple[StoredInstance, int] | None = None
+        self._untaken: list[StoredInstance] = []
         self._progress = progress
         self._command = command
 
@@ -128,13 +126,11 @@ class Lane:
         while self._waiting and len(self._ahead) < AHEAD:
             instance = self._waiting.popleft()
             context = self._contexts.choose(instance)
-            opening: Deferred[IDatasetReader]
             if context is None:
-                why = "the receiver does not take its SOP class or transfer syntax"
-                context, opening = _NO_CONTEXT, fail(ArchiveError(why))
+                self._untaken.append(instance)
             else:
                 opening = self._sender.open(instance, context)
-            self._ahead.append(_Coming(instance, context, opening))
+                self._ahead.append(_Coming(instance, context, opening))
 
     @asynchronous
     async def _sendNext(self, coming: _Coming) -> None:
@@ -165,10 +161,14 @@ class Lane:
 
     @asynchronous
     async def _report(self) -> None:
-        """Tell the requestor what became of the one before."""
+        """Tell the requestor what became of the one before, and of the untaken."""
         answered, self._answered = self._answered, None
         if answered is not None:
             await self._progress.answered(*answered)
+        untaken, self._untaken = self._untaken, []
+        await self._progress.failed(
+            untaken, "the receiver does not take its SOP class or transfer syntax"
+        )
 
     @asynchronous
     async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:
@@ -201,23 +201,26 @@ class Delivery:
     async def deliver(self, share: Share) -> None:
         """Send a share; what cannot be sent has failed."""
         waiting = share.instances
-        isBroken = True
-        while isBroken and waiting and self.progress.isWanted:
+        goesOn = True
+        while goesOn and waiting and self.progress.isWanted:
             try:
-                first = await self._open(share)
+                first = await self.progress.whileWanted(self._open(share))
+            except CancelledError:
+                return
             except (AssociationRejected, AssociationEnded) as error:
-                await self._fail(waiting, str(error))
+                if self.progress.isWanted:
+                    await self._fail(waiting, str(error))
                 return
             further = [
                 self._open(share) for _ in range(min(self.parallel, len(waiting)) - 1)
             ]
             lanes = [self._sendWhenOpen(opening, waiting) for opening in further]
-            isBroken = await self._send(first, waiting)
+            goesOn = await self._send(first, waiting)
             for opening in further:
                 # Those that the receiver has not accepted by now come too late.
                 opening.cancel()
             for lane in lanes:
-                isBroken = await lane or isBroken
+                goesOn = await lane or goesOn
         if self.progress.isWanted:
             await self._fail(waiting, "the association has ended")
 
@@ -245,7 +248,8 @@ class Delivery:
         self, association: IAssociation, waiting: deque[StoredInstance]
     ) -> bool:
         """
-        @return: whether we had to abort it, so that the rest is for another.
+        @return: whether what is left is for another one: not where it was the
+            receiver that has ended it.
         """
         lane = Lane(association, self.sender, waiting, self.progress, self.command)
         try:
@@ -259,4 +263,4 @@ class Delivery:
         except BaseException:
             association.abort("an error of ours")
             raise
-        return False
+        return True

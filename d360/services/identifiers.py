@@ -26,6 +26,56 @@ _LONG_VRS = frozenset(
 _MAX_SHORT = 0xFFFE
 
 
+class ElementEncoder:
+    """Encodes elements in one transfer syntax (PS3.5 chapter 7)."""
+
+    def __init__(self, transferSyntax: str) -> None:
+        #: As L{Struct} writes the byte order.
+        self.order = ">" if transfersyntaxes.isBigEndian(transferSyntax) else "<"
+        self._implicit = transfersyntaxes.isImplicit(transferSyntax)
+        self._short, self._long = Struct(f"{self.order}H"), Struct(f"{self.order}L")
+        self._tag = Struct(f"{self.order}HH")
+
+    def header(self, tag: int, vr: str) -> tuple[bytes, Struct]:
+        """What stands before a value's length, and how that is packed."""
+        start = self._tag.pack(tag >> 16, tag & 0xFFFF)
+        if self._implicit:
+            return start, self._long
+        start += vr.encode("ascii")
+        if vr in _LONG_VRS:
+            return start + b"\0\0", self._long
+        return start, self._short
+
+    def element(self, tag: int, vr: str, value: bytes) -> bytes:
+        """A whole one, padded; empty where the value is too long for its VR."""
+        if len(value) % 2:
+            value += paddingOf(vr)
+        if len(value) > _MAX_SHORT and vr not in _LONG_VRS:
+            value = b""
+        header, length = self.header(tag, vr)
+        return header + length.pack(len(value)) + value
+
+    def sequence(self, tag: int, items: Iterable[bytes]) -> bytes:
+        """A sequence of encoded data sets (PS3.5 7.5)."""
+        start = self._tag.pack(0xFFFE, 0xE000)
+        value = b"".join(start + self._long.pack(len(item)) + item for item in items)
+        return self.element(tag, "SQ", value)
+
+
+def paddingOf(vr: str) -> bytes:
+    """What makes a value even (PS3.5 6.2)."""
+    return b"\0" if vr == "UI" else b" "
+
+
+def characterSets(encoder: ElementEncoder) -> tuple[bytes, bytes]:
+    """Specific Character Set as it stands for Latin 1, and for UTF-8."""
+    latin, unicode = (
+        encoder.element(SPECIFIC_CHARACTER_SET, "CS", term)
+        for term in (b"ISO_IR 100", b"ISO_IR 192")
+    )
+    return latin, unicode
+
+
 _Part = bytes | tuple[bytes, Callable[[int], bytes], bytes, int] | None
 
 
@@ -52,42 +102,23 @@ class IdentifierEncoder:
     """
 
     def __init__(self, fields: Iterable[Field], transferSyntax: str) -> None:
-        self._order = ">" if transfersyntaxes.isBigEndian(transferSyntax) else "<"
-        self._implicit = transfersyntaxes.isImplicit(transferSyntax)
+        encoder = ElementEncoder(transferSyntax)
         ordered = sorted(fields, key=lambda field: field.tag)
         # In the order of tags: bytes stay as they are; None is the Specific
         # Character Set; the rest is header, length, padding and column.
         self._parts: list[_Part] = []
         for field in ordered:
             if field.column is None:
-                self._parts.append(self._element(field.tag, field.vr, field.text))
+                text = field.text.encode("ascii")
+                self._parts.append(encoder.element(field.tag, field.vr, text))
             else:
-                header, length = self._header(field.tag, field.vr)
-                padding = b"\0" if field.vr == "UI" else b" "
+                header, length = encoder.header(field.tag, field.vr)
+                padding = paddingOf(field.vr)
                 self._parts.append((header, length.pack, padding, field.column))
         if any(field.vr in TEXT_VRS for field in ordered):
             before = sum(field.tag < SPECIFIC_CHARACTER_SET for field in ordered)
             self._parts.insert(before, None)
-        self._latin = self._element(SPECIFIC_CHARACTER_SET, "CS", "ISO_IR 100")
-        self._unicode = self._element(SPECIFIC_CHARACTER_SET, "CS", "ISO_IR 192")
-
-    def _header(self, tag: int, vr: str) -> tuple[bytes, Struct]:
-        """What stands before a value's length, and how that is packed."""
-        group, element = tag >> 16, tag & 0xFFFF
-        start = Struct(f"{self._order}HH").pack(group, element)
-        if self._implicit:
-            return start, Struct(f"{self._order}L")
-        start += vr.encode("ascii")
-        if vr in _LONG_VRS:
-            return start + b"\0\0", Struct(f"{self._order}L")
-        return start, Struct(f"{self._order}H")
-
-    def _element(self, tag: int, vr: str, text: str) -> bytes:
-        header, length = self._header(tag, vr)
-        value = text.encode("ascii")
-        if len(value) % 2:
-            value += b"\0" if vr == "UI" else b" "
-        return header + length.pack(len(value)) + value
+        self._latin, self._unicode = characterSets(encoder)
 
     def encode(self, values: Sequence[str]) -> bytes:
         """

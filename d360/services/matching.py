@@ -126,9 +126,7 @@ def readQuestion(
     asked: list[Key] = []
     supported = True
     for tag in sorted(map(int, identifier.keys())):
-        if tag & 0xFFFF == 0 or tag >> 16 < 0x0008 or tag == SPECIFIC_CHARACTER_SET:
-            continue
-        if tag in ANSWERED_ALWAYS:
+        if not isKey(tag) or tag in ANSWERED_ALWAYS:
             continue
         attribute = registry.byTag.get(tag)
         if attribute is None or attribute.level > level:
@@ -178,10 +176,18 @@ def _checkRequired(level: Level, conditions: Iterable[Condition]) -> None:
         )
 
 
+def isKey(tag: int) -> bool:
+    """Whether an element asks for something: no group length, no character set."""
+    return bool(tag & 0xFFFF) and tag >> 16 >= 8 and tag != SPECIFIC_CHARACTER_SET
+
+
 def _vrOf(identifier: Dataset, tag: int, attribute: Attribute | None) -> str:
     """The VR of a key that comes back empty."""
-    if attribute is not None:
-        return attribute.vr
+    return vrOf(identifier, tag) if attribute is None else attribute.vr
+
+
+def vrOf(identifier: Dataset, tag: int) -> str:
+    """The VR of a key that no registry knows."""
     vr = identifier.get_item(tag).VR
     if not vr or vr == "UN":
         try:
@@ -192,11 +198,21 @@ def _vrOf(identifier: Dataset, tag: int, attribute: Attribute | None) -> str:
     return str(vr)
 
 
-def readKey(identifier: Dataset, tag: int, vr: str) -> str:
+def characterSetOf(identifier: Dataset, inherited: str = "") -> str:
+    """
+    Specific Character Set (0008,0005); an item of a sequence without one has
+    that of the data set around it (PS3.5 7.5.3).
+    """
+    return readKey(identifier, SPECIFIC_CHARACTER_SET, "CS") or inherited
+
+
+def readKey(identifier: Dataset, tag: int, vr: str, inherited: str = "") -> str:
     """
     The text of a key, without padding; C{""} if it is not there. It is read
     from the bytes where they are there, for pydicom refuses to make values of
     keys such as a number with a wild card.
+
+    @param inherited: the Specific Character Set around an item of a sequence.
     """
     if tag not in identifier:
         return ""
@@ -205,7 +221,7 @@ def readKey(identifier: Dataset, tag: int, vr: str) -> str:
     if isinstance(element, RawDataElement):
         encodings: tuple[str, ...] = ()
         if vr in TEXT_VRS:
-            encodings = encodingsOf(readKey(identifier, SPECIFIC_CHARACTER_SET, "CS"))
+            encodings = encodingsOf(characterSetOf(identifier, inherited))
         return decodeText(value or b"", encodings, vr == "PN")
     if isinstance(value, Sequence):
         return ""

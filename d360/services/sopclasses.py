@@ -1,7 +1,7 @@
 """
 The SOP classes of D360 as data (PS3.4, PS3.6 Annex A): the storage classes of
-conformance 4.2.1.3, the query and retrieve classes of 4.2.1.4 to 4.2.1.6, and
-Verification.
+conformance 4.2.1.3, the query and retrieve classes of 4.2.1.4 to 4.2.1.6, the
+worklist's, and Verification.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 
 _STANDARD_ROOT = "1.2.840.10008."
 

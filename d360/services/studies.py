@@ -6,14 +6,14 @@ AE in the background.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
-    DeferredSemaphore,
-    gatherResults,
+    DeferredList,
     succeed,
 )
 from twisted.internet.interfaces import IReactorTime
@@ -34,6 +34,7 @@ from d360.model import (
     AnyOf,
     Command,
     Condition,
+    Location,
     Query,
     RemoteAE,
     SendJob,
@@ -202,30 +203,60 @@ class Studies:
     @asynchronous
     async def delete(self, study: str) -> int:
         instances = await self._stored(Query(Level.STUDY, (_key(Level.STUDY, study),)))
-        turns = DeferredSemaphore(_AT_ONCE)
-        removed = await gatherResults(
-            [turns.run(self._deleteOne, one) for one in instances], consumeErrors=True
-        )
-        _log.warn(
-            "Study {study} was deleted, with {count} instances",
-            study=study,
-            count=sum(removed),
-        )
-        return sum(removed)
+        deletion = _Deletion(self._archive, self._index, instances)
+        try:
+            await deletion.run()
+        finally:
+            _log.warn(
+                "Study {study} was deleted, with {count} of {total} instances",
+                study=study,
+                count=deletion.count,
+                total=len(instances),
+            )
+        return deletion.count
+
+
+class _Deletion:
+    """
+    Removes instances, several at the same time.
+
+    @ivar count: how many of them are gone.
+    """
+
+    def __init__(
+        self, archive: IArchive, index: IIndex, instances: Iterable[StoredInstance]
+    ) -> None:
+        self.count = 0
+        self._archive = archive
+        self._index = index
+        self._waiting = iter(instances)
 
     @asynchronous
-    async def _deleteOne(self, instance: StoredInstance) -> int:
+    async def run(self) -> None:
+        """Remove what can be removed; if that is not all, raise why."""
+        turns = [self._takeTurns() for _ in range(_AT_ONCE)]
+        outcomes: list[tuple[bool, Any]]
+        outcomes = await DeferredList(turns, consumeErrors=True)
+        for succeeded, outcome in outcomes:
+            if not succeeded:
+                outcome.raiseException()
+
+    @asynchronous
+    async def _takeTurns(self) -> None:
+        for instance in self._waiting:
+            await self._remove(instance.location)
+
+    @asynchronous
+    async def _remove(self, location: Location) -> None:
         """
         Marked first: should the server end in between, recovery removes the
         file if the index has forgotten it.
         """
-        location = instance.location
         await self._archive.unsettle(location)
-        known = await self._index.forget(location)
-        if known:
+        if await self._index.forget(location):
+            self.count += 1
             await self._archive.remove(location)
         await self._archive.settle(location)
-        return int(known)
 
 
 class _Job(Progress):
@@ -325,9 +356,9 @@ class Sending:
             job.cancel()
         except D360Error as error:
             job.error = str(error)
-        except Exception as error:
+        except Exception:
             job.error = "internal error, see the server's log"
-            _log.error("job {job}: {kind}", job=job.identifier, kind=repr(error))
+            _log.failure("job {job} failed", job=job.identifier)
         if job.isWanted:
             failed = bool(job.error or job.failedUIDs)
             if failed and not job.error:
@@ -371,6 +402,8 @@ class Sending:
     @asynchronous
     async def stop(self) -> None:
         """End all of them; fires when they have ended."""
-        for job in tuple(self._jobs.values()):
+        jobs = tuple(self._jobs.values())
+        for job in jobs:
             job.cancel()
+        for job in jobs:
             await job.sending

@@ -6,7 +6,7 @@ or C-GET (PS3.4 C.4.2, C.4.3), of which the requestor is told.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred
@@ -16,10 +16,12 @@ from twisted.internet.task import LoopingCall
 from d360.asynchronous import asynchronous
 from d360.dimse import status
 from d360.errors import AssociationEnded
-from d360.interfaces import IDatasetReader, IMetrics, IOperation
+from d360.interfaces import IMetrics, IOperation
 from d360.logs import ContextLogger
 from d360.metrics.null import NULL_METRICS
 from d360.model import StoredInstance
+
+T = TypeVar("T")
 
 #: Seconds after which the requestor hears of us, even if nothing was done.
 PENDING_INTERVAL = 5.0
@@ -63,7 +65,7 @@ class Progress:
         """A number has changed: tell those who wait."""
 
     @asynchronous
-    async def whileWanted(self, opening: Deferred[IDatasetReader]) -> IDatasetReader:
+    async def whileWanted(self, opening: Deferred[T]) -> T:
         """
         What is being opened.
 

@@ -88,9 +88,10 @@ class Connections:
         return self
 
     def request(
-        self, method: str, path: str, body: str, headers: dict[str, str]
+        self, method: str, path: str, body: str | bytes, headers: dict[str, str]
     ) -> None:
-        self.calls.append((f"{method} {path}", json.loads(body), headers))
+        content = body if isinstance(body, bytes) else json.loads(body)
+        self.calls.append((f"{method} {path}", content, headers))
 
     def getresponse(self) -> Response:
         answer = self.answers[self.calls[-1][0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -316,7 +317,7 @@ class ErrorTests(SiteTestCase):
 
     def test_noSuchCall(self) -> None:
         """404."""
-        for path in ("/", "/api", "/api/", "/api/nothing", "/x", "/x/y", "/%ff"):
+        for path in ("/api", "/api/", "/api/nothing", "/x", "/x/y", "/%ff"):
             self.refused(404, "GET", path)
         self.refused(404, "POST", "/api/nothing", b"{}")
 
@@ -358,6 +359,18 @@ class ErrorTests(SiteTestCase):
         self.slow.waiter.callback("done")
         self.assertEqual(transport.value(), b"")
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class LogTests(SiteTestCase):
+    """What the log says of requests."""
+
+    def test_line(self) -> None:
+        """What was asked of which path; no search, which may name a patient."""
+        said = io.StringIO()
+        self.patch(self.site, "_logFile", said)
+        self.call("GET", "/api/status?PatientName=Rossi", Referer="/?Rossi")
+        (line,) = said.getvalue().splitlines()
+        self.assertRegex(line, r'^\S+ "GET /api/status HTTP/1.1" 200 [1-9]\d*$')
 
 
 class TokenTests(SiteTestCase):

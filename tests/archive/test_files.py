@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from hashlib import sha256
@@ -10,6 +11,7 @@ from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.archive import files, incoming, reader
@@ -328,6 +330,35 @@ class DirectTests(FilesCase):
             wanted, content = self.store(BLOCK + 4096)
         self.assertTrue(wanted == content)
 
+    def test_refusedLater(self) -> None:
+        """
+        Also where it took the first ones: as part of a write can be done, and
+        leave the rest at an odd place.
+        """
+        system = os.write
+        sizes: list[int] = []
+
+        def write(descriptor: int, data: memoryview) -> int:
+            sizes.append(len(data))
+            direct = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT
+            if direct and len(sizes) > 1:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return system(descriptor, data[: 4096 if direct else 5000])
+
+        with patch.object(incoming.os, "write", write):
+            wanted, content = self.store(2 * BLOCK + 100)
+        self.assertTrue(wanted == content)
+
+    def test_invalidAnyway(self) -> None:
+        """What is refused through the cache as well is an error."""
+        with patch.object(
+            incoming.os, "write", side_effect=OSError(errno.EINVAL, "Invalid argument")
+        ):
+            writer = self.archive.create(HEAD)
+            writer.write(bytes(BLOCK))
+            self.failureResultOf(writer.commit(STUDY, SERIES, INSTANCE), ArchiveError)
+        self.assertEqual([], self.names())
+
 
 class ReaderTests(FilesCase):
     """Data sets read back."""
@@ -398,6 +429,20 @@ class ReaderTests(FilesCase):
         self.assertEqual(before, self.descriptors())
         self.assertRaises(RuntimeError, opened.read, 1)
 
+    def test_cancelledReading(self) -> None:
+        """Just so if what it reads is not waited for any more."""
+        before = self.descriptors()
+        blob = self.store(bytes(3 * BLOCK))
+        opened = self.successResultOf(self.open(blob))
+        self.threads.holding = True
+        reading = opened.read(BLOCK)
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        opened.close()
+        self.assertEqual(before + 1, self.descriptors())
+        self.threads.run()
+        self.assertEqual(before, self.descriptors())
+
     def test_cancelledOpening(self) -> None:
         """A file that comes too late is closed."""
         before = self.descriptors()
@@ -467,6 +512,43 @@ class FailureTests(FilesCase):
             writer.commit(STUDY, SERIES, INSTANCE), ArchiveError
         )
         self.assertEqual(errno.ENOSPC, failure.value.__cause__.errno)
+        self.assertEqual([], self.names())
+
+    def failWhileCommitting(self, error: BaseException) -> Failure:
+        """A block cannot be written, of which the commit waits for the end."""
+        writer = self.archive.create(HEAD)
+        self.threads.holding = True
+        writer.write(bytes(BLOCK))
+        committed = writer.commit(STUDY, SERIES, INSTANCE)
+        with patch.object(incoming.os, "write", side_effect=error):
+            self.threads.run()
+        self.threads.holding = False
+        self.threads.run()
+        failure = self.failureResultOf(committed, ArchiveError)
+        self.assertEqual([], self.names())
+        return failure
+
+    def test_beforeTheCommit(self) -> None:
+        """The commit knows how the job ended that it has waited for."""
+        failure = self.failWhileCommitting(OSError(errno.EIO, "Input/output error"))
+        self.assertEqual(errno.EIO, failure.value.__cause__.errno)
+
+    def test_anyError(self) -> None:
+        """A block that was not written is missed, whatever the reason."""
+        self.failWhileCommitting(MemoryError())
+        self.assertEqual(1, len(self.flushLoggedErrors(MemoryError)))
+
+    def test_discardWhileCommitting(self) -> None:
+        """A file of which blocks were given up is never committed."""
+        writer = self.archive.create(HEAD)
+        self.threads.holding = True
+        writer.write(bytes(2 * BLOCK))
+        committed = writer.commit(STUDY, SERIES, INSTANCE)
+        discarded = writer.discard()
+        self.threads.holding = False
+        self.threads.run()
+        self.failureResultOf(committed, ArchiveError)
+        self.successResultOf(discarded)
         self.assertEqual([], self.names())
 
     def test_discardResumes(self) -> None:
@@ -545,6 +627,22 @@ class PowerLossTests(FilesCase):
         self.successResultOf(self.archive.remove(location))
         self.successResultOf(self.archive.settle(location))
         self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+
+    def test_markedForGood(self) -> None:
+        """What the index is about to forget does not lose its mark."""
+        writer = self.archive.create(HEAD)
+        blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
+        self.successResultOf(writer.settle())
+        synced: list[str] = []
+        fsync = os.fsync
+
+        def sync(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            fsync(descriptor)
+
+        with patch.object(incoming.os, "fsync", sync):
+            self.successResultOf(self.archive.unsettle(blob.location))
+        self.assertEqual([os.path.realpath(f"{self.directory}/.incoming")], synced)
 
     def test_syncedBeforeSuccess(self) -> None:
         """File and folder, and the parents of new folders."""

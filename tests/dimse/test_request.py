@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -172,6 +172,44 @@ class RequestTests(RequestCase):
         self.failureResultOf(self.request(reader=reader), ArchiveError)
         self.assertEqual(1, len(self.upperLayer.ended))
 
+    def test_readFailsOtherwise(self) -> None:
+        """A mistake of ours leaves no half message either."""
+        reader = MemoryReader(bytes(CHUNK * 3))
+        whole = reader.read
+
+        def read(count: int) -> Any:
+            reader.read = lambda count: fail(RuntimeError("closed"))
+            return whole(count)
+
+        reader.read = read
+        self.failureResultOf(self.request(reader=reader), RuntimeError)
+        self.assertEqual(1, len(self.upperLayer.ended))
+
+    def test_cancelled(self) -> None:
+        """Nor does who waits no longer."""
+        self.association.pauseProducing()
+        asked = self.request(bytes(CHUNK * 3))
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(1, len(self.upperLayer.ended))
+
+    def test_twoResponses(self) -> None:
+        """The peer breaks a rule, even if we have not seen to the first yet."""
+        self.association.pauseProducing()
+        self.request(bytes(CHUNK * 2))
+        self.receive(3, response(1))
+        self.assertRaises(PDUError, self.receive, 3, response(1))
+
+    def test_takenAtOnce(self) -> None:
+        """
+        What the connection takes without ever being full is traffic as well: a
+        large data set from a slow disk is no silence of the peer's.
+        """
+        told: list[bool] = []
+        self.upperLayer.setBusy = told.append
+        self.request(bytes(CHUNK * 5))
+        self.assertEqual([False] * (1 + len(self.upperLayer.written)), told)
+
     def test_responseMeanwhile(self) -> None:
         """
         A response to the peer does not come between the fragments of our
@@ -242,6 +280,26 @@ class SmallPDUTests(RequestCase):
             pdus = pdus[6 + length :]
         self.assertEqual([2, 2], [flag for flag in last if flag])
         self.assertEqual(2, last[-1])
+
+
+class SmallestPDUTests(RequestCase):
+    """The peer decides on the number of fragments, and so on our work."""
+
+    peerMaxPDULength = 8
+
+    def test_bounded(self) -> None:
+        """It is done in small steps, and ends when the connection is full."""
+        sent: list[int] = []
+
+        def send(buffers: Any) -> None:
+            sent.append(len(buffers))
+            if len(sent) > 10:
+                self.association.pauseProducing()
+
+        self.upperLayer.sendPData = send
+        self.request(bytes(CHUNK))
+        self.assertEqual(11, len(sent))
+        self.assertLess(max(sent), 2000)
 
 
 @implementer(IStreamClientEndpoint)

@@ -409,6 +409,28 @@ class MoveTests(RetrieveCase):
         self.assertEqual([0xFE00], operation.statuses())
         self.assertEqual([], self.opener.opened)
 
+    def test_cancelWhileOpening(self) -> None:
+        """A destination that does not answer is not waited for."""
+        self.stored(1)
+        self.opener.waiter = Deferred()
+        operation = self.operation()
+        done = self.service.perform(operation)
+        operation.cancel()
+        self.successResultOf(done)
+        self.check(operation)
+        self.assertEqual([0xFE00], operation.statuses())
+        self.assertEqual((1, 0, 0, 0), counts(operation.responses[-1]))
+
+    def test_cancelEndsOpening(self) -> None:
+        """So it is if the opener says in its own way that it has given up."""
+        self.stored(1)
+        self.opener.waiter = Deferred(lambda d: d.errback(ConnectionClosed("given up")))
+        operation = self.operation()
+        done = self.service.perform(operation)
+        operation.cancel()
+        self.successResultOf(done)
+        self.assertEqual((1, 0, 0, 0), counts(operation.responses[-1]))
+
     def test_cancelTooLate(self) -> None:
         """With nothing left it has succeeded."""
         self.stored(1)
@@ -534,6 +556,22 @@ class ParallelTests(RetrieveCase):
         self.assertEqual(["1.1.1.2"], self.failedUIDs(operation))
 
 
+    def test_diesLast(self) -> None:
+        """What it had not begun with goes over another one."""
+        stuck: Deferred[Any] = Deferred()
+        self.opener.answer = lambda one: (
+            stuck if one.command.AffectedSOPInstanceUID == "1.1.1.1" else 0
+        )
+        operation = self.operation()
+        done = self.service.perform(operation)
+        self.assertNoResult(done)
+        stuck.callback(AssociationAborted(0, 0))
+        self.successResultOf(done)
+        self.check(operation)
+        self.assertEqual(["1.1.1.1"], self.failedUIDs(operation))
+        self.assertEqual((None, 8, 1, 0), counts(operation.responses[-1]))
+
+
 class GetTests(RetrieveCase):
     """C-GET."""
 
@@ -590,6 +628,20 @@ class GetTests(RetrieveCase):
         operation = self.retrieve()
         self.assertEqual(0xB000, operation.statuses()[-1])
         self.assertEqual(["1.1.1.2", "1.1.1.3"], self.failedUIDs(operation))
+
+    def test_manyDoNotFit(self) -> None:
+        """
+        They are told of together: one by one, the server would do nothing else
+        for a long time.
+        """
+        for number in range(1, 51):
+            self.stored(number, b"x", SOPClassUID=MR if number > 1 else CT)
+        operation = self.retrieve()
+        self.assertEqual([0xFF00, 0xB000], operation.statuses())
+        self.assertEqual((None, 1, 49, 0), counts(operation.responses[-1]))
+        errors = [text for level, text in operation.log.events if level == "error"]
+        self.assertEqual(1, len(errors))
+        self.assertIn("1.1.1.2 and 48 others", errors[0])
 
     def test_noneFits(self) -> None:
         """All failed is A702."""

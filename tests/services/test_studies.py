@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
-from d360.errors import ArchiveError, AssociationAborted, AssociationRejected
+from d360.errors import (
+    ArchiveError,
+    AssociationAborted,
+    AssociationRejected,
+    DatabaseUnavailable,
+)
 from d360.interfaces import ISending, IStudies
 from d360.model import RemoteAE
 from d360.services.studies import Sending, Studies
@@ -87,6 +93,34 @@ class StudiesTests(RetrieveCase):
         (mark,) = self.archive.marks
         self.assertEqual("00/1.1/1.1.1/1.1.1.1.dcm", mark.path)
 
+    def test_deleteWithoutDatabase(self) -> None:
+        """The error is the one that was, for others know what it means."""
+        for number in range(1, 4):
+            self.stored(number)
+
+        def forget(location: Any) -> Any:
+            return fail(DatabaseUnavailable("away"))
+
+        with patch.object(self.index, "forget", forget):
+            self.failureResultOf(self.service.delete("1.1"), DatabaseUnavailable)
+        self.assertEqual(3, self.successResultOf(self.service.delete("1.1")))
+
+    def test_deleteWhatCanBe(self) -> None:
+        """One file that cannot be removed does not keep the others."""
+        for number in range(1, 20):
+            self.stored(number)
+        remove = self.archive.remove
+
+        def refuse(location: Any) -> Any:
+            if location.path.endswith(".7.dcm"):
+                return fail(ArchiveError("cannot be removed"))
+            return remove(location)
+
+        with patch.object(self.archive, "remove", refuse):
+            self.failureResultOf(self.service.delete("1.1"), ArchiveError)
+        self.assertEqual(["00/1.1/1.1.1/1.1.1.7.dcm"], list(self.archive.files))
+        self.assertEqual(1, len(self.archive.marks))
+
 
 class SendingTests(RetrieveCase):
     """Jobs."""
@@ -162,6 +196,26 @@ class SendingTests(RetrieveCase):
         self.assertNoResult(stopped)
         waiter.callback(0)
         self.successResultOf(stopped)
+
+    def test_stopAll(self) -> None:
+        """None begins anything while another one is waited for."""
+        self.stored(1, SOPClassUID="1.2")
+        self.stored(2, SOPClassUID="1.3")
+        waiters: list[Deferred[int]] = []
+
+        def answer(one: Any) -> Deferred[int]:
+            waiters.append(Deferred())
+            return waiters[-1]
+
+        self.opener.answer = answer
+        for _ in range(2):
+            self.service.send("1.1", WS1)
+        stopped = self.service.stop()
+        self.assertEqual(["cancelled"] * 2, [one.state for one in self.service.jobs()])
+        for waiter in waiters:
+            waiter.callback(0)
+        self.successResultOf(stopped)
+        self.assertEqual(2, len(waiters))
 
     def test_forgotten(self) -> None:
         """Not all that ever were are remembered."""

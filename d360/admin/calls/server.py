@@ -1,0 +1,229 @@
+"""What the server does and holds, and how it is configured."""
+
+from __future__ import annotations
+
+from d360.admin.describing import (
+    COUNT,
+    FLAG,
+    JSON,
+    NUMBER,
+    TEXT,
+    TIME,
+    Data,
+    answer,
+    answers,
+    body,
+    call,
+    listOf,
+    orNull,
+    record,
+    ref,
+)
+
+SCHEMAS: Data = {
+    "Reindex": record(
+        progress=orNull(
+            record(
+                running=FLAG,
+                counted=FLAG,
+                total=COUNT,
+                done=COUNT,
+                added=COUNT,
+                unchanged=COUNT,
+                failed=COUNT,
+                missing=COUNT,
+                pruned=COUNT,
+                seconds=NUMBER,
+                error=TEXT,
+            )
+        )
+    ),
+}
+
+
+_status: Data = {
+    "": {
+        "get": call(
+            "status",
+            "What the server does and holds",
+            ok={
+                200: answer(
+                    "Counts are null while the database is away.",
+                    record(
+                        version=TEXT,
+                        ae_title=TEXT,
+                        uptime_seconds=NUMBER,
+                        associations=record(live=COUNT, accepted=COUNT),
+                        counts=orNull(
+                            record(
+                                patients=COUNT,
+                                studies=COUNT,
+                                series=COUNT,
+                                instances=COUNT,
+                                size=COUNT,
+                            )
+                        ),
+                        database=record(
+                            available=FLAG, kind=TEXT, version=TEXT, schema=COUNT
+                        ),
+                        disk=record(total=COUNT, free=COUNT),
+                    ),
+                )
+            },
+            database=False,
+        )
+    }
+}
+
+
+_reindex: Data = {
+    "": {
+        "get": call(
+            "reindexProgress",
+            "How far a rebuild of the index has come",
+            ok={200: answer("Null before the first.", ref("Reindex"))},
+            database=False,
+        ),
+        "post": call(
+            "reindexStart",
+            "Rebuild the index from the files",
+            takes=body({JSON: record(("prune", "full"), prune=FLAG, full=FLAG)}, False),
+            ok={202: answer("It has begun.", ref("Reindex"))},
+            refused={
+                400: "The body is not right.",
+                409: "One is running already.",
+                415: "The body is no JSON.",
+            },
+            database=False,
+        ),
+        "delete": call(
+            "reindexStop",
+            "End a rebuild of the index; running it again goes on",
+            ok={200: answer("It has ended.", ref("Reindex"))},
+            database=False,
+        ),
+    }
+}
+
+
+_rates: Data = {
+    "": {
+        "get": call(
+            "rates",
+            "The last day's work, minute by minute",
+            ok={
+                200: answer(
+                    "All lists have the same length.",
+                    record(
+                        **{"from": TIME},
+                        interval_seconds=COUNT,
+                        stored=listOf(COUNT),
+                        bytes=listOf(COUNT),
+                        queries=listOf(COUNT),
+                        retrieved=listOf(COUNT),
+                        failed=listOf(COUNT),
+                    ),
+                )
+            },
+            database=False,
+        )
+    }
+}
+
+
+_EACH: Data = {"type": "object", "additionalProperties": COUNT}
+
+_associations: Data = {
+    "": {
+        "get": call(
+            "listAssociations",
+            "Who is connected",
+            ok={
+                200: answer(
+                    "How many there are, and the latest of them.",
+                    record(
+                        live=COUNT,
+                        associations=listOf(
+                            record(
+                                number=COUNT,
+                                calling=TEXT,
+                                called=TEXT,
+                                peer=TEXT,
+                                since=TIME,
+                                operation=TEXT,
+                                operations={
+                                    "type": "object",
+                                    "additionalProperties": COUNT,
+                                },
+                            )
+                        ),
+                    ),
+                )
+            },
+            database=False,
+        )
+    }
+}
+
+
+_errors: Data = {
+    "": {
+        "get": call(
+            "listErrors",
+            "The log's last warnings and errors, the latest first",
+            ok={
+                200: answer(
+                    "All.",
+                    record(errors=listOf(record(time=TIME, level=TEXT, text=TEXT))),
+                )
+            },
+            database=False,
+        )
+    }
+}
+
+
+_settings: Data = {
+    "": {
+        "get": call(
+            "settings",
+            "The configuration in effect, without secrets",
+            ok={200: answer("By key.", record(settings={"type": "object"}))},
+            database=False,
+        )
+    }
+}
+
+
+_document: Data = {
+    "": {
+        "get": call(
+            "openapi",
+            "This description",
+            ok={200: answer("OpenAPI 3.1.", {"type": "object"})},
+            database=False,
+        )
+    }
+}
+
+
+CALLS: dict[str, Data] = {
+    "associations": _associations,
+    "errors": _errors,
+    "openapi.json": _document,
+    "rates": _rates,
+    "reindex": _reindex,
+    "settings": _settings,
+    "status": _status,
+}
+
+
+#: C{/metrics}, which does not stand below C{/api}.
+METRICS: Data = {
+    "get": call(
+        "metrics",
+        "Counters and gauges in the text format of Prometheus",
+        ok={200: answers("All of them.", {"text/plain": TEXT})},
+        database=False,
+    )
+}

@@ -1,0 +1,1 @@
+"""The page for people: what the browser gets, see L{d360.admin.static}."""

@@ -1,0 +1,1 @@
+"""What is counted and kept of the server's own work, for who watches it."""

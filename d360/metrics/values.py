@@ -1,0 +1,64 @@
+"""What is shown of the server's work: frozen values, as they are kept."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import frozen
+
+
+@frozen
+class LiveAssociation:
+    """
+    An association that is open.
+
+    @ivar number: names it in the log.
+    @ivar since: aware, UTC.
+    @ivar operation: the name of the one under way, C{""} for none.
+    @ivar operations: how many have ended on it, by name.
+    """
+
+    number: int
+    callingAETitle: str
+    calledAETitle: str
+    peer: str
+    since: datetime
+    operation: str
+    operations: dict[str, int]
+
+
+@frozen
+class LogEvent:
+    """
+    An event of the log.
+
+    @ivar time: aware, UTC.
+    @ivar level: C{"warn"}, C{"error"} or C{"critical"}.
+    """
+
+    time: datetime
+    level: str
+    text: str
+
+
+@frozen
+class RateHistory:
+    """
+    How much was done in each interval; the last one is under way.
+
+    @ivar interval: in seconds.
+    @ivar start: of the first interval; aware, UTC.
+    @ivar stored: instances.
+    @ivar bytes: of their data sets.
+    @ivar queries: C-FIND operations.
+    @ivar retrieved: instances sent by C-MOVE and C-GET.
+    @ivar failed: operations that failed, or whose association was lost.
+    """
+
+    interval: int
+    start: datetime
+    stored: tuple[int, ...]
+    bytes: tuple[int, ...]
+    queries: tuple[int, ...]
+    retrieved: tuple[int, ...]
+    failed: tuple[int, ...]

@@ -1,0 +1,97 @@
+"""
+What keeps the worklist short, where it is wanted: items whose study has
+arrived, or that are old, are removed.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from d360.asynchronous import asynchronous
+from d360.errors import DatabaseError
+from d360.interfaces import IWorklist
+from d360.logs import Logger
+
+#: Seconds from one look to the next.
+INTERVAL = 300.0
+
+
+class WorklistCare:
+    """
+    Looks at the worklist now and then.
+
+    @param clock: its seconds are those since the epoch.
+    @param removeArrived: remove items whose study the index knows.
+    @param removeAfterDays: remove items of which each step started more days
+        ago; 0 for never.
+    """
+
+    _log = Logger("d360.worklist")
+
+    def __init__(
+        self,
+        worklist: IWorklist,
+        clock: IReactorTime,
+        removeArrived: bool,
+        removeAfterDays: int,
+    ) -> None:
+        self._worklist = worklist
+        self._clock = clock
+        self._removeArrived = removeArrived
+        self._removeAfterDays = removeAfterDays
+        self._call: IDelayedCall | None = None
+        self._looking: Deferred[None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin, with a look at once; nothing if nothing is to be removed."""
+        if self._removeArrived or self._removeAfterDays:
+            self._look()
+
+    def _look(self) -> None:
+        self._call = None
+        self._looking = self._remove()
+        self._looking.addErrback(
+            lambda failure: self._log.failure("removing worklist items", failure)
+        )
+        self._looking.addCallback(self._looked)
+
+    def _looked(self, _: object) -> None:
+        self._looking = None
+        if not self._stopped:
+            self._call = self._clock.callLater(INTERVAL, self._look)
+
+    @asynchronous
+    async def _remove(self) -> None:
+        try:
+            if self._removeArrived:
+                removed = await self._worklist.removeArrived()
+                self._report(removed, "whose study has arrived")
+            if self._removeAfterDays and not self._stopped:
+                today = date.fromtimestamp(self._clock.seconds())
+                before = today - timedelta(days=self._removeAfterDays)
+                removed = await self._worklist.removeOld(before)
+                self._report(removed, "that are old")
+        except DatabaseError as error:
+            self._log.warn("Cannot remove worklist items yet: {why}", why=str(error))
+
+    def _report(self, removed: int, which: str) -> None:
+        if removed:
+            self._log.info(
+                "Removed {count} worklist items {which}", count=removed, which=which
+            )
+
+    def stop(self) -> Deferred[None]:
+        """Begin nothing more; fires when what is under way has ended."""
+        self._stopped = True
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if self._looking is None:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._looking.addBoth(lambda _: ended.callback(None))
+        return ended
