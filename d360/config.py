@@ -130,6 +130,14 @@ class Database:
 
 
 @frozen
+class Worklist:
+    """The modality worklist: section C{[worklist]}."""
+
+    removeArrived: bool = _option(False, _boolean)
+    removeAfterDays: int = _option(0, _number(0, 36500))
+
+
+@frozen
 class Transcoding:
     """
     Data sets brought to another transfer syntax: section C{[transcoding]};
@@ -159,6 +167,7 @@ class Configuration:
     dicom: DICOM = _section(DICOM)
     web: Web = _section(Web)
     database: Database = _section(Database)
+    worklist: Worklist = _section(Worklist)
     transcoding: Transcoding = _section(Transcoding)
     log: Log = _section(Log)
 

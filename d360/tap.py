@@ -59,6 +59,7 @@ from d360.services.storage import StorageService
 from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU, VerificationService
 from d360.services.worklist import WorklistService
+from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect
 from d360.transcoding.transcoder import Transcoder
@@ -244,7 +245,7 @@ def _makeStores(configuration: Configuration) -> _Stores:
         transcoding.maxMemory << 20,
     )
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
-    worklist = PostgreSQLWorklist(index._reading, index.writing)
+    worklist = PostgreSQLWorklist(index.reading, index.writing)
     return _Stores(threads, archive, database, index, remoteAEs, worklist, transcoder)
 
 
@@ -273,7 +274,7 @@ def _makeServices(
 
 def _makeReadings(stores: _Stores, associations: IAssociations) -> list[Reading]:
     """What the metrics read where it is kept."""
-    threads, registrar = stores.threads, stores.index._registrar
+    threads, registrar = stores.threads, stores.index.registrar
     waiting = partial(
         Reading, "d360_queue_length", "What waits for its turn, by what it waits for."
     )
@@ -294,8 +295,9 @@ def _makeReadings(stores: _Stores, associations: IAssociations) -> list[Reading]
         ),
         waiting(lambda: threads.waiting, {"queue": "disk"}),
         waiting(lambda: registrar.waiting, {"queue": "registration"}),
+        waiting(lambda: stores.transcoder.waiting, {"queue": "transcoding"}),
     ]
-    pools = {"reading": stores.index._reading, "writing": stores.index.writing}
+    pools = {"reading": stores.index.reading, "writing": stores.index.writing}
     for name, pool in pools.items():
         for state in ("opened", "idle"):
             labels = {"pool": name, "state": state}
@@ -347,7 +349,7 @@ def makeService(options: Options) -> Server:
     reindex = Reindex(archive, index, reactor)
     verification = VerificationSCU(counted, reactor)
     studies = Studies(archive, index)
-    sending = Sending(index, sender, counted, reactor, dicom.parallelMoves)
+    sending = Sending(index, sender, counted, reactor, metrics, dicom.parallelMoves)
     site = makeSite(
         {
             b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
@@ -367,8 +369,22 @@ def makeService(options: Options) -> Server:
     measured = MetricsResource(exposition, index, archive, reactor, stores.threads.run)
     site.resource.putChild(b"metrics", MetricsCall(measured, web.token))
 
+    care = WorklistCare(
+        stores.worklist,
+        reactor,
+        configuration.worklist.removeArrived,
+        configuration.worklist.removeAfterDays,
+    )
+
+    @asynchronous
+    async def recover() -> int:
+        found = await recovery.recover()
+        care.start()
+        return found
+
     @asynchronous
     async def stopWork() -> None:
+        await care.stop()
         opener.abortAll("the server is stopping")
         await sending.stop()
         await stores.transcoder.stop()
@@ -394,7 +410,7 @@ def makeService(options: Options) -> Server:
         database=stores.database,
         threads=stores.threads,
         prepareArchive=stores.prepare,
-        recover=recovery.recover,
+        recover=recover,
         finish=associations.finish,
         closeUnassociated=factory.closeUnassociated,
         whenEmpty=factory.whenEmpty,

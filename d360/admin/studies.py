@@ -9,7 +9,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from d360.addresses import readAETitle
-from d360.admin.resource import HTTPError, JSONResource, jsonBody
+from d360.admin.resource import HTTPError, JSONResource, jsonBody, parametersOf
 from d360.interfaces import IRemoteAEs, ISending, IStudies
 from d360.model import SendJob
 
@@ -28,19 +28,6 @@ def _number(text: str, name: str, low: int, high: int) -> int:
     if not low <= number <= high:
         raise HTTPError(400, f"{name}: give a whole number from {low} to {high}")
     return number
-
-
-def _parameters(request: Request) -> dict[str, str]:
-    found = {}
-    for name, values in (request.args or {}).items():
-        keyword = name.decode("utf-8", "replace")
-        if len(values) > 1:
-            raise HTTPError(400, f"{keyword} is given twice")
-        try:
-            found[keyword] = values[0].decode("utf-8")
-        except UnicodeDecodeError:
-            raise HTTPError(400, f"{keyword} is not in UTF-8") from None
-    return found
 
 
 class StudiesResource(JSONResource):
@@ -68,7 +55,7 @@ class StudiesResource(JSONResource):
 
     async def get(self, request: Request) -> dict[str, Any]:
         """The studies that match, newest first, page by page."""
-        keys = _parameters(request)
+        keys = parametersOf(request)
         limit = _number(keys.pop("limit", str(_LIMIT)), "limit", 1, _MAX_LIMIT)
         skip = _number(keys.pop("after", "0"), "after", 0, _MAX_SKIP)
         try:

@@ -62,6 +62,9 @@ ALIGNMENT = 4096
 #: Files shorter than this pass through the cache all the same.
 _DIRECT = 64 * 1024
 
+#: How a new file is opened.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 #: How often a folder may be removed by others between its making and its use.
 _ATTEMPTS = 16
 
@@ -143,13 +146,9 @@ def takesDirect(path: str) -> bool:
     """
     if not O_DIRECT:
         return False
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    os.close(os.open(path, flags, FILE_MODE))
+    descriptor = os.open(path, _NEW, FILE_MODE)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | O_DIRECT)
-    except OSError:
-        return False
-    try:
+        fcntl(descriptor, F_SETFL, O_DIRECT)
         return os.write(descriptor, mmap(-1, ALIGNMENT)) == ALIGNMENT
     except OSError:
         return False
@@ -198,12 +197,13 @@ class IncomingFile:
         self._write(data)
 
     def _open(self, length: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._direct = self._mayBeDirect and length >= _DIRECT
-        if self._direct:
-            flags |= O_DIRECT
-        self._descriptor = os.open(self._temporary, flags, FILE_MODE)
+        self._descriptor = os.open(self._temporary, _NEW, FILE_MODE)
         self._inode = os.fstat(self._descriptor).st_ino
+        if self._mayBeDirect and length >= _DIRECT:
+            # Not with open(), which makes the file before it refuses.
+            with suppress(OSError):
+                fcntl(self._descriptor, F_SETFL, O_DIRECT)
+                self._direct = True
 
     def _passThroughCache(self) -> None:
         fcntl(self._descriptor, F_SETFL, 0)

@@ -56,9 +56,9 @@ class PostgreSQLIndex:
     ) -> None:
         self._reactor = reactor
         self._kind = kind
-        self._reading = ConnectionPool(reactor, dsn, readers)
+        self.reading = ConnectionPool(reactor, dsn, readers)
         self.writing = ConnectionPool(reactor, dsn, 1)
-        self._registrar = Registrar(reactor, self.writing)
+        self.registrar = Registrar(reactor, self.writing)
         self._totals: Totals | None = None
         self._totalsUntil = 0.0
         self._version = ""
@@ -66,36 +66,36 @@ class PostgreSQLIndex:
 
     def close(self) -> None:
         """Drop the connections. A plain call; the index is of no more use."""
-        self._reading.close()
+        self.reading.close()
         self.writing.close()
 
     def register(
         self, record: InstanceRecord, location: Location, duplicates: Duplicates
     ) -> Deferred[Registration]:
-        return self._registrar.register(
+        return self.registrar.register(
             registrationRow(record, location, duplicates, False)
         )
 
     def relocate(
         self, record: InstanceRecord, location: Location
     ) -> Deferred[Registration]:
-        return self._registrar.register(
+        return self.registrar.register(
             registrationRow(record, location, Duplicates.REPLACE, True)
         )
 
     def match(self, query: Query) -> IMatches:
-        return results.Matches(self._reading, query)
+        return results.Matches(self.reading, query)
 
     def locate(self, query: Query) -> IStoredInstances:
-        return results.StoredInstances(self._reading, query)
+        return results.StoredInstances(self.reading, query)
 
     @asynchronous
     async def isAt(self, location: Location) -> bool:
-        rows = await self._reading.query("is at", sql.isAt(location.path))
+        rows = await self.reading.query("is at", sql.isAt(location.path))
         return bool(rows[0][0])
 
     def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
-        return results.locationsBelow(self._reading, clean(folder))
+        return results.locationsBelow(self.reading, clean(folder))
 
     @asynchronous
     async def forget(self, location: Location) -> bool:
@@ -108,7 +108,7 @@ class PostgreSQLIndex:
     async def totals(self) -> Totals:
         began = self._reactor.seconds()
         if self._totals is None or began >= self._totalsUntil:
-            rows = await self._reading.query("totals", sql.TOTALS)
+            rows = await self.reading.query("totals", sql.TOTALS)
             self._totals = Totals(*rows[0])
             now = self._reactor.seconds()
             self._totalsUntil = now + max(TOTALS_AGE, _TOTALS_REST * (now - began))
@@ -118,9 +118,9 @@ class PostgreSQLIndex:
     async def state(self) -> DatabaseState:
         try:
             # Who asks wants to know now, and not when patience is at its end.
-            if self._reading.isAway:
+            if self.reading.isAway:
                 raise DatabaseUnavailable("it is away")
-            rows = await self._reading.query("state", sql.STATE)
+            rows = await self.reading.query("state", sql.STATE)
         except DatabaseError:
             available = False
         else:

@@ -26,6 +26,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.valuerep import STANDARD_VR
 
 from d360.attributes import (
     RANGE_VRS,
@@ -189,7 +190,8 @@ def _vrOf(identifier: Dataset, tag: int, attribute: Attribute | None) -> str:
 def vrOf(identifier: Dataset, tag: int) -> str:
     """The VR of a key that no registry knows."""
     vr = identifier.get_item(tag).VR
-    if not vr or vr == "UN":
+    # Two bytes that are no VR would make the answer unreadable.
+    if vr not in STANDARD_VR or vr == "UN":
         try:
             # "US or SS" and the like: an empty value is the same in each.
             vr = dictionary_VR(tag).split(" ")[0]

@@ -26,8 +26,8 @@ from d360.interfaces import (
 )
 from d360.model import Command, Query, RemoteAE
 from d360.services import transfersyntaxes
+from d360.services.answering import MAX_IDENTIFIER_LENGTH
 from d360.services.delivery import Delivery, Lane
-from d360.services.find import MAX_IDENTIFIER_LENGTH
 from d360.services.matching import Root
 from d360.services.selection import readSelection
 from d360.services.sending import Selected, Sender

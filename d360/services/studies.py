@@ -26,10 +26,12 @@ from d360.interfaces import (
     IArchive,
     IAssociationOpener,
     IIndex,
+    IMetrics,
     ISending,
     IStudies,
 )
 from d360.logs import ContextLogger
+from d360.metrics.null import NULL_METRICS
 from d360.model import (
     AnyOf,
     Command,
@@ -264,20 +266,23 @@ class _Job(Progress):
     One study on its way to a remote AE.
 
     @ivar sending: fires when it has ended.
+    @ivar why: the instance that failed last could not be sent.
     """
 
     sending: Deferred[None]
 
-    def __init__(self, identifier: str, study: str, remote: RemoteAE) -> None:
-        super().__init__(
-            ContextLogger("d360.studies", f"job {identifier} to {remote.title}"), 0
-        )
+    def __init__(
+        self, identifier: str, study: str, remote: RemoteAE, metrics: IMetrics
+    ) -> None:
+        log = ContextLogger("d360.studies", f"job {identifier} to {remote.title}")
+        super().__init__(log, 0, metrics)
         self.identifier = identifier
         self.study = study
         self.remote = remote
         self.startedAt = datetime.now(UTC)
         self.state = "running"
         self.error = ""
+        self.why = ""
         self._waiters: list[Deferred[None]] = []
 
     @property
@@ -290,6 +295,11 @@ class _Job(Progress):
         waiter: Deferred[None] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
         return waiter
+
+    @asynchronous
+    async def failed(self, instances: Iterable[StoredInstance], why: str) -> None:
+        await super().failed(instances, why)
+        self.why = why
 
     def cancel(self) -> None:
         """After the instance that is under way."""
@@ -328,9 +338,11 @@ class Sending:
         sender: Sender,
         opener: IAssociationOpener,
         clock: IReactorTime,
+        metrics: IMetrics = NULL_METRICS,
         parallel: int = 1,
     ) -> None:
         self._index = index
+        self._metrics = metrics
         self._sender = sender
         self._opener = opener
         self._clock = clock
@@ -340,7 +352,7 @@ class Sending:
 
     def send(self, study: str, remote: RemoteAE) -> SendJob:
         self._count += 1
-        job = _Job(str(self._count), study, remote)
+        job = _Job(str(self._count), study, remote, self._metrics)
         self._jobs[job.identifier] = job
         ended = [key for key, one in self._jobs.items() if not one.isWanted]
         for identifier in ended[:-_REMEMBERED]:
@@ -362,7 +374,7 @@ class Sending:
         if job.isWanted:
             failed = bool(job.error or job.failedUIDs)
             if failed and not job.error:
-                job.error = f"{len(job.failedUIDs)} not sent, see the server's log"
+                job.error = f"{len(job.failedUIDs)} not sent: {job.why}"
             job.state = "failed" if failed else "done"
 
     @asynchronous

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -189,7 +190,15 @@ class SubOperations(Progress):
         failed = len(self.failedUIDs)
         if failed:
             identifier = Dataset()
-            identifier.FailedSOPInstanceUIDList = self.failedUIDs
+            # There may be very many, and it takes long to look at each again.
+            identifier.add(
+                DataElement(
+                    "FailedSOPInstanceUIDList",
+                    "UI",
+                    self.failedUIDs,
+                    already_converted=True,
+                )
+            )
             elements["ErrorComment"] = (
                 f"{failed} of {self.total} not sent, see the server's log"
             )

@@ -92,6 +92,11 @@ class Transcoder:
             if name.endswith(_SUFFIX):
                 os.unlink(os.path.join(self._folder, name))
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs no child has begun with."""
+        return len(self._waiting)
+
     def stop(self) -> Deferred[None]:
         """
         Give up what waits, and end the children; fires when they have ended.

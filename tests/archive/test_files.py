@@ -18,6 +18,7 @@ from d360.archive import files, incoming, reader
 from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.archive.intact import Intact
+from d360.archive.writer import SETTLE_DELAY
 from d360.errors import ArchiveError
 from d360.model import Location
 from tests.contracts.archive import (
@@ -296,37 +297,36 @@ class DirectTests(FilesCase):
             wanted, content = self.store(size)
             self.assertTrue(wanted == content, size)
 
-    def flags(self, size: int) -> list[int]:
-        """How the files of one instance were opened."""
-        opened = []
-        system = os.open
+    def written(self, size: int) -> list[int]:
+        """How each write of one instance was done."""
+        flags = []
+        system = os.write
 
-        def look(path: str, flags: int, *mode: int) -> int:
-            if flags & os.O_CREAT:
-                opened.append(flags & os.O_DIRECT)
-            return system(path, flags, *mode)
+        def look(descriptor: int, data: memoryview) -> int:
+            flags.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+            return system(descriptor, data)
 
-        with patch.object(incoming.os, "open", look):
+        with patch.object(incoming.os, "write", look):
             self.store(size)
-        return opened
+        return flags
 
     def test_onlyLarger(self) -> None:
         """Short ones take two waits so, and one through the cache."""
-        self.assertEqual([0], self.flags(1000))
+        self.assertEqual([0], self.written(1000))
         if incoming.takesDirect(self.mktemp()):
-            self.assertEqual([os.O_DIRECT], self.flags(65536))
+            self.assertEqual([os.O_DIRECT, 0], self.written(65536))
 
     def test_refused(self) -> None:
-        """Where the file system does not take them, they go the usual way."""
-        system = os.open
+        """
+        Where the file system does not take them, they go the usual way; also
+        if it did when the server began.
+        """
 
-        def refuse(path: str, flags: int, *mode: int) -> int:
-            if flags & os.O_DIRECT:
-                raise OSError(errno.EINVAL, "Invalid argument")
-            return system(path, flags, *mode)
+        def refuse(descriptor: int, command: int, flags: int) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
 
-        with patch.object(incoming.os, "open", refuse):
-            self.archive = self.restartedArchive()
+        with patch.object(incoming, "fcntl", refuse):
+            self.assertFalse(incoming.takesDirect(self.mktemp()))
             wanted, content = self.store(BLOCK + 4096)
         self.assertTrue(wanted == content)
 
@@ -692,7 +692,7 @@ class SettlingTests(FilesCase):
         settled = [writer.settle() for writer in writers]
         self.assertNoResult(settled[0])
         self.assertEqual(len(self.marks()), 5)
-        self.clock.advance(files.SETTLE_DELAY)
+        self.clock.advance(SETTLE_DELAY)
         for done in settled:
             self.successResultOf(done)
         self.assertEqual(self.marks(), [])
@@ -711,7 +711,7 @@ class SettlingTests(FilesCase):
 
         with patch.object(incoming.os, "unlink", refuse):
             settled = [first.settle(), second.settle()]
-            self.clock.advance(files.SETTLE_DELAY)
+            self.clock.advance(SETTLE_DELAY)
         self.failureResultOf(settled[0], ArchiveError)
         self.successResultOf(settled[1])
 

@@ -58,7 +58,7 @@ class IndexContract(MatchingContract):
         state = await self.index.state()
         self.assertTrue(state.available)
         self.assertTrue(state.version)
-        self.assertEqual(state.schema, 2)
+        self.assertEqual(state.schema, 3)
 
     # --- register --------------------------------------------------------------
 

@@ -409,7 +409,7 @@ class MemoryIndex:
         )
 
     def state(self) -> Deferred[DatabaseState]:
-        return succeed(DatabaseState(not self.away, "embedded", "memory", 2))
+        return succeed(DatabaseState(not self.away, "embedded", "memory", 3))
 
 
 def valueMatches(condition: Condition, value: str) -> bool:

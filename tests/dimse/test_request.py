@@ -226,7 +226,7 @@ class RequestTests(RequestCase):
         self.assertNoResult(responded)
         self.association.resumeProducing()
         self.successResultOf(responded)
-        ours, data, pending = messages(self.upperLayer.written)
+        _, data, pending = messages(self.upperLayer.written)
         self.assertEqual((3, False), data[:2])
         self.assertEqual(CHUNK * 2, len(data[2]))
         self.assertEqual((5, True), pending[:2])

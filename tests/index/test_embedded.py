@@ -378,7 +378,7 @@ class WatchTests(TestCase):
 
     async def test_away(self) -> None:
         """While it is away, calls fail in seconds; afterwards all is well."""
-        for pool in (self.index._reading, self.index.writing):
+        for pool in (self.index.reading, self.index.writing):
             pool._patience = 0.5
         await self.server.stop(reactor)
         began = time.monotonic()

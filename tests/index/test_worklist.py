@@ -59,7 +59,7 @@ class PostgreSQLCase(TestCase):
         self.addCleanup(dropDatabase, self.url)
         self.index = PostgreSQLIndex(reactor, self.url, "embedded")
         self.addCleanup(self.index.close)
-        self.worklist: Any = PostgreSQLWorklist(self.index._reading, self.index.writing)
+        self.worklist: Any = PostgreSQLWorklist(self.index.reading, self.index.writing)
 
 
 def _someItem(chance: Random, study: str) -> dict[str, Any]:

@@ -157,8 +157,12 @@ class Browser:
 
     def all(self, selector: str) -> list[WebElement]:
         """All visible elements."""
-        found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return [one for one in found if one.is_displayed()]
+        found = self.run(
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((one) => one.checkVisibility())",
+            selector,
+        )
+        return list(found)
 
     def one(self, selector: str) -> WebElement:
         """The first such element that is visible, once it is."""
@@ -199,15 +203,17 @@ class Browser:
     def press(self, name: str, within: str = "body") -> None:
         """Press the button or follow the link of a name."""
 
-        def named() -> WebElement | None:
-            for one in self.all(f"{within} button, {within} a"):
-                label = one.get_attribute("aria-label") or one.text
-                if label == name and one.is_enabled():
-                    return one
-            return None
-
-        found = self.until(f"button or link {name!r}", named)
-        assert found is not None
+        found = self.until(
+            f"button or link {name!r}",
+            lambda: self.run(
+                "const [name, within] = arguments;"
+                "return [...document.querySelectorAll(`${within} :is(button, a)`)]"
+                ".find((one) => one.checkVisibility() && !one.disabled &&"
+                " (one.ariaLabel ?? one.innerText.trim()) === name)",
+                name,
+                within,
+            ),
+        )
         found.click()
 
     def fill(self, selector: str, text: str) -> None:

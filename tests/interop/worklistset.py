@@ -8,19 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 
-from d360.index.migration import connect
-from d360.index.worklist import rowsOf
 from d360.services.worklistitems import readKeywords
 from tests.interop.running import HOST, PATIENCE, RunningServer, dcmtk, freePort
 
@@ -123,25 +118,8 @@ def schedule(server: RunningServer, bodies: Iterable[dict[str, Any]]) -> None:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-                response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code != 404:
-                    raise RuntimeError(error.read()) from None
-            # A server whose second port has no worklist.
-            _enter(server, body)
-
-
-def _enter(server: RunningServer, body: dict[str, Any]) -> None:
-    with closing(connect(server.database)) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT schedule_worklist_item(%s, %s, %s)",
-                (uuid.uuid4().hex, *rowsOf(readKeywords(body))),
-            )
-        connection.commit()
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            response.read()
 
 
 def asFile(body: dict[str, Any], path: Path, characterSet: str = "ISO_IR 100") -> None:

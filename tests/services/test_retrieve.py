@@ -555,7 +555,6 @@ class ParallelTests(RetrieveCase):
         self.assertEqual([], died)
         self.assertEqual(["1.1.1.2"], self.failedUIDs(operation))
 
-
     def test_diesLast(self) -> None:
         """What it had not begun with goes over another one."""
         stuck: Deferred[Any] = Deferred()

@@ -729,3 +729,69 @@ class EncoderTests(SynchronousTestCase):
         )
         self.assertEqual(data, encode(answer, transferSyntax))
         self.assertIn(jsonKey(0x0020000D), attributes)
+
+
+class BadInputTests(WorklistCase):
+    """Whatever comes, it is answered, or refused with a status."""
+
+    def test_noVR(self) -> None:
+        """A key of a VR that is none comes back with one that is."""
+        self.schedule(procedure())
+        for vr, expected in ((b"L\x80", "UN"), (b"\0\0", "UN"), (b"SH", "SH")):
+            data = b"\x11\x00\x01\x10" + vr + b"\0\0"
+            operation = FakeOperation(
+                PresentationContext(1, WORKLIST_FIND, EXPLICIT),
+                Command(0x0020, WORKLIST_FIND),
+                data,
+            )
+            self.successResultOf(self.service.perform(operation))
+            self.assertEqual([0xFF01, 0x0000], operation.statuses())
+            (answer,) = self.answers(operation)
+            self.assertEqual(expected, answer[0x00111001].VR)
+
+    @settings(max_examples=400, deadline=None)
+    @given(
+        st.binary(max_size=60),
+        st.integers(0, 400),
+        st.sampled_from(SYNTAXES),
+        st.booleans(),
+    )
+    def test_noise(
+        self, noise: bytes, place: int, transferSyntax: str, isInserted: bool
+    ) -> None:
+        code = Dataset()
+        code.CodeValue = "X"
+        dataset = identifier(
+            {
+                "Modality": "CT",
+                "ScheduledProcedureStepStartDate": "20260101-",
+                "ScheduledProcedureStepStartTime": "08-",
+                "ScheduledProtocolCodeSequence": Sequence([code]),
+            },
+            "ISO_IR 192",
+            PatientName="Rossi*",
+            PatientID="*",
+        )
+        data = encode(dataset, transferSyntax)
+        place %= len(data)
+        rest = data[place if isInserted else place + len(noise) :]
+        data = data[:place] + noise + rest
+        syntax = UID(transferSyntax)
+        try:
+            noisy = read_dataset(
+                BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian
+            )
+            for key in tuple(noisy.keys()):
+                noisy.get_item(key)
+        except Exception:
+            # The operation refuses it, as it does whatever pydicom cannot read.
+            return
+        try:
+            question = readWorklistQuestion(noisy)
+        except DIMSEError as error:
+            self.assertIn(error.status, (0xA900, 0xC000))
+            return
+        encoder = AnswerEncoder(question.asked, transferSyntax)
+        encoder.encode(ScheduledStep(WorklistItem("x", 1, procedure()), 0))
+        for condition in question.conditions:
+            self.successResultOf(MemoryWorklist().list([condition], "", 1))

@@ -122,7 +122,9 @@ class WriteAllTests(SynchronousTestCase):
         for count in range(7):
             sent: list[bytes] = []
 
-            def sendmsg(given: Any, sent: list[bytes] = sent, count: int = count) -> int:
+            def sendmsg(
+                given: Any, sent: list[bytes] = sent, count: int = count
+            ) -> int:
                 sent.append(b"".join(given)[:count])
                 return count
 

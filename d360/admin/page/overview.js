@@ -16,11 +16,11 @@ const bytes = (value) => size(value);
 bytes.whole = true;
 
 const RATES = [
-  ["stored", "Instances stored", whole, ""],
-  ["bytes", "Data stored", bytes, ""],
-  ["queries", "Queries", whole, ""],
-  ["retrieved", "Instances sent", whole, ""],
-  ["failed", "Failed operations", whole, ""],
+  ["stored", "Instances stored", whole],
+  ["bytes", "Data stored", bytes],
+  ["queries", "Queries", whole],
+  ["retrieved", "Instances sent", whole],
+  ["failed", "Failed operations", whole, true],
 ];
 
 /**
@@ -52,7 +52,7 @@ function part(title, what, seconds, { signal, trouble }, load) {
       else trouble.remove(element);
       // Said once, and not again with each attempt.
       if (!failed.firstChild) {
-        const since = loadedAt ? h("p", { class: "muted" }, `As of ${clock(loadedAt)}:`) : null;
+        const since = loadedAt ? h("p", { class: "muted asof" }, `As of ${clock(loadedAt)}:`) : null;
         failed.replaceChildren(...[isCommon(error) ? null : problem(error, () => again()), since].filter(Boolean));
       }
     }
@@ -113,7 +113,7 @@ function errors({ errors: last }) {
 }
 
 function rates(signal) {
-  const plots = new Map(RATES.map(([name, title, show, unit]) => [name, new Plot(title, show, unit)]));
+  const plots = new Map(RATES.map(([name, ...what]) => [name, new Plot(...what)]));
   const choice = h("select", { id: "hours" }, HOURS.map((n) =>
     h("option", { value: n }, n === 1 ? "hour" : `${n} hours`)));
   let chosen = false;

@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 import { clock, day } from "./format.js";
 
-const MARGIN = { top: 10, right: 12, bottom: 24, left: 52 };
+const MARGIN = { top: 10, right: 12, bottom: 24, left: 58 };
 const HEIGHT = 150;
 const MINUTE = 60000;
 const STEPS = [1, 2, 5, 10, 15, 30, 60].map((m) => m * MINUTE);
@@ -37,23 +37,22 @@ export class Plot {
   /**
    * @param title what is counted
    * @param show a value as text
-   * @param unit in words, for a value's readout
+   * @param isBad what is counted should not be
    */
-  constructor(title, show, unit) {
+  constructor(title, show, isBad) {
     this.title = title;
     this.show = show;
-    this.unit = unit;
     this.slots = [];
     this.chosen = null;
     const id = `plot${++plots}`;
     this.heading = h("h3", { id }, title);
     this.readout = h("p", { class: "readout" });
     this.svg = svg("svg", {
-      class: "plot", tabindex: "0", role: "slider", "aria-labelledby": id,
+      class: isBad ? "plot bad" : "plot", tabindex: "0", role: "slider", "aria-labelledby": id,
       "aria-orientation": "horizontal", "aria-valuemin": "0", height: HEIGHT,
     });
     this.rows = h("tbody");
-    this.head = h("th", { scope: "col" });
+    this.head = h("th", { scope: "col", class: "number" });
     this.element = h("figure", { class: "figure" }, this.heading, this.readout, this.svg,
       h("details", {}, h("summary", {}, "As a table"),
         h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": id },
@@ -127,7 +126,7 @@ export class Plot {
   }
 
   #times(start, end, inner) {
-    const tick = TICKS.find((t) => (end - start) / t <= inner / 64) ?? TICKS[TICKS.length - 1];
+    const tick = TICKS.find((t) => (end - start) / t <= inner / 52) ?? TICKS[TICKS.length - 1];
     const shift = new Date(start).getTimezoneOffset() * MINUTE;
     const parts = [];
     for (let t = Math.ceil((start - shift) / tick) * tick + shift; t <= end; t += tick) {
@@ -155,10 +154,10 @@ export class Plot {
       const x = this.x(slot.at + this.step / 2);
       this.mark.setAttribute("x1", x);
       this.mark.setAttribute("x2", x);
-      this.readout.textContent = `${this.#when(slot.at)}: ${this.show(slot.value)}${this.unit}`;
+      this.readout.textContent = `${this.#when(slot.at)}: ${this.show(slot.value)}`;
     } else {
       const total = this.slots.reduce((sum, one) => sum + one.value, 0);
-      this.readout.textContent = `${this.show(total)}${this.unit} in this time`;
+      this.readout.textContent = `${this.show(total)} in this time`;
     }
     const last = this.slots.length - 1;
     this.svg.setAttribute("aria-valuenow", Math.max(0, index ?? last));

@@ -73,7 +73,7 @@ class Controls {
           ? h("select", { id, name: id }, options.map(([value, name]) => h("option", { value, selected: value === before }, name)))
           : h("input", {
             id, name: id, type: fits[kind] && !plain ? kind : "text", value: plain ? before : shown,
-            step: kind === "time" && !plain ? "any" : null, autocomplete: "off", spellcheck: "false", ...more,
+            step: kind === "time" && !plain ? "any" : null, autocomplete: fits[kind] ? null : "off", spellcheck: "false", ...more,
           });
         const first = control.value;
         const element = field(label, control, hint);
