@@ -107,7 +107,7 @@ class SearchTests(StudiesTestCase):
             ("limit=1&limit=2", "limit"),
             ("after=-1", "after"),
             ("after=99999999999", "after"),
-            ("PatientName=%FF", "PatientName"),
+            ("PatientName=%FF", "UTF-8"),
             ("StudyDate=1-2%5C3-4", "StudyDate"),
         ):
             self.assertIn(word, self.refused(400, "GET", f"/api/studies?{query}"))
