@@ -209,9 +209,9 @@ def _measureRetrieve(
         for kind in kinds:
             folder = files / "servers" / f"{kind.name}-retrieve-{attempt}"
 
-            def fillAndRetrieve(server: Server, folder: Path = folder) -> Any:
+            def fillAndRetrieve(server: Server) -> Any:
                 _store(server, [files / "sender-1"], True)
-                return measureRetrieve(server, study, folder / "received", 2)
+                return measureRetrieve(server, study, 2)
 
             for name, figures in _run(kind, folder, fillAndRetrieve).items():
                 for figure in figures:
@@ -220,11 +220,11 @@ def _measureRetrieve(
     for kind in kinds:
         folder = files / "servers" / f"{kind.name}-load"
 
-        def echoMeanwhile(server: Server, folder: Path = folder) -> Any:
+        def echoMeanwhile(server: Server) -> Any:
             _store(server, [files / "sender-1"], True)
             _store(server, [files / "compressed"], True, "-xs")
             other = f"{instances.ROOT}.4"
-            with retrieving(server, study, folder / "received", 10, other):
+            with retrieving(server, study, 10, other):
                 time.sleep(2)
                 return measureEcho(server, 10)
 
@@ -237,10 +237,10 @@ def _measureRetrieve(
     for kind in kinds:
         folder = files / "servers" / f"{kind.name}-large"
 
-        def storeAndRetrieve(server: Server, folder: Path = folder) -> Any:
+        def storeAndRetrieve(server: Server) -> Any:
             figures = {"C-STORE": measureLarge(server, large)}
             one = dcmread(large, stop_before_pixels=True).StudyInstanceUID
-            return figures | measureLargeRetrieve(server, one, folder / "received")
+            return figures | measureLargeRetrieve(server, one)
 
         for name, figure in _run(kind, folder, storeAndRetrieve).items():
             title = f"{name} of {arguments.large} MiB"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +20,17 @@ def _environment() -> dict[str, str]:
     return dict(os.environ, TCP_NODELAY="1")
 
 
+#: Where receivers keep what they get: in memory, so that what is measured is
+#: the server, and not the disk beneath its client.
+_RECEIVED = "/dev/shm"
+
+
 @contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(
+        prefix="d360-benchmark-", dir=_RECEIVED if os.path.isdir(_RECEIVED) else None
+    ) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -73,17 +77,17 @@ def _figure(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def measureRetrieve(
-    server: Server, study: str, folder: Path, rounds: int
+    server: Server, study: str, rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Retrieve a study again and again, both ways."""
     server.addDestination()
     results: dict[str, list[dict[str, Any]]] = {"C-GET": [], "C-MOVE": []}
-    for number in range(rounds):
-        with _folder(folder / f"get-{number}") as place:
+    for _ in range(rounds):
+        with _folder() as place:
             seconds = get(server, study, place)
             results["C-GET"].append(_figure(place, seconds))
         with (
-            _folder(folder / f"move-{number}") as place,
+            _folder() as place,
             receiver(server.destinationPort, place),
         ):
             seconds = move(server, study)
@@ -91,13 +95,11 @@ def measureRetrieve(
     return results
 
 
-def measureLargeRetrieve(
-    server: Server, study: str, folder: Path
-) -> dict[str, dict[str, Any]]:
+def measureLargeRetrieve(server: Server, study: str) -> dict[str, dict[str, Any]]:
     """How the server's memory grows while it sends one large instance."""
     server.addDestination()
     results = {}
-    with _folder(folder) as place, receiver(server.destinationPort, place):
+    with _folder() as place, receiver(server.destinationPort, place):
         for name, retrieve in (
             ("C-GET", lambda: get(server, study, place)),
             ("C-MOVE", lambda: move(server, study)),
@@ -112,7 +114,7 @@ def measureLargeRetrieve(
 
 @contextmanager
 def retrieving(
-    server: Server, study: str, folder: Path, count: int, transcoded: str
+    server: Server, study: str, count: int, transcoded: str
 ) -> Iterator[None]:
     """
     So many C-GET of a study, again and again, and one of another study in
@@ -122,13 +124,11 @@ def retrieving(
     command += ["-k", "QueryRetrieveLevel=STUDY", HOST, str(server.port)]
     others = [[*command, "-k", f"StudyInstanceUID={study}"]] * count
     others.append([*command, "-xi", "-k", f"StudyInstanceUID={transcoded}"])
-    folder.mkdir(parents=True)
     loops = [
         # Each in a group of its own, so that its loop ends with it.
         subprocess.Popen(
             ["sh", "-c", 'while "$@"; do :; done', "sh", *one],
             env=_environment(),
-            cwd=folder,
             start_new_session=True,
         )
         for one in others

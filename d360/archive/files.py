@@ -40,7 +40,7 @@ from d360.archive.layout import (
     fromMark,
     markOf,
 )
-from d360.archive.reader import Wanted, openDataset
+from d360.archive.reader import Wanted, openCached, openDataset
 from d360.archive.writer import InThread, Later, Settling, Writer
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
@@ -171,8 +171,12 @@ class FileArchive:
             digest,
             self._intact.get(location.path, digest),
         )
-        reader = await openDataset(wanted, self._blocks, self._inThread)
-        self._intact.remember(location.path, digest, reader.signature)
+        reader = None
+        if self._intact.isWarm(location.path):
+            reader = openCached(wanted, self._blocks)
+        if reader is None:
+            reader = await openDataset(wanted, self._blocks, self._inThread)
+        self._intact.wasRead(location.path, digest, reader.signature)
         return reader
 
     @asynchronous

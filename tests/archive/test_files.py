@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 from hashlib import sha256
+from time import monotonic
 from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -14,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.archive import files, incoming, reader
+from d360.archive import files, incoming, intact, reader
 from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.archive.intact import Intact
@@ -402,6 +403,53 @@ class ReaderTests(FilesCase):
             self.overwrite(blob, len(HEAD) + size - 1)
             failure = self.failureResultOf(self.open(blob), ArchiveError)
             self.assertIn("digest", str(failure.value))
+
+    def readTwice(self, size: int = 1000):
+        """Written, and then read once: by a thread."""
+        blob = self.store(bytes(size))
+        self.successResultOf(self.open(blob)).close()
+        self.threads.jobs = 0
+        return blob
+
+    def test_cached(self) -> None:
+        """What was read not long ago is read on the spot, if it is short."""
+        blob = self.readTwice()
+        opened = self.successResultOf(self.open(blob))
+        self.assertEqual(bytes(1000), bytes(self.successResultOf(opened.read(2000))))
+        opened.close()
+        self.assertEqual(0, self.threads.jobs)
+        self.successResultOf(self.open(self.readTwice(2 * BLOCK))).close()
+        self.assertEqual(1, self.threads.jobs)
+
+    def test_notCached(self) -> None:
+        """Where the disk would be waited for, a thread does."""
+        refuse = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        system = os.preadv
+
+        def preadv(descriptor: int, places: list, offset: int, *flags: int) -> int:
+            if flags:
+                raise refuse
+            return system(descriptor, places, offset)
+
+        blob = self.readTwice()
+        with patch.object(reader.os, "preadv", preadv):
+            self.successResultOf(self.open(blob)).close()
+        self.assertEqual(1, self.threads.jobs)
+        with patch.object(intact, "monotonic", lambda: monotonic() + intact.WARM):
+            self.successResultOf(self.open(blob)).close()
+        self.assertEqual(2, self.threads.jobs)
+
+    def test_cachedButChanged(self) -> None:
+        """It is looked at as any other."""
+        blob = self.readTwice()
+        self.overwrite(blob, len(HEAD))
+        self.assertIn(
+            "digest", str(self.failureResultOf(self.open(blob), ArchiveError).value)
+        )
+        os.unlink(self.archive.pathOf(blob.location))
+        self.assertIn(
+            "gone", str(self.failureResultOf(self.open(blob), ArchiveError).value)
+        )
 
     def test_becomesShorter(self) -> None:
         """While it is being read."""
