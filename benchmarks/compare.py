@@ -211,7 +211,7 @@ def _measureRetrieve(
 
             def fillAndRetrieve(server: Server) -> Any:
                 _store(server, [files / "sender-1"], True)
-                return measureRetrieve(server, study, 2)
+                return measureRetrieve(server, study, 5)
 
             for name, figures in _run(kind, folder, fillAndRetrieve).items():
                 for figure in figures:

@@ -20,23 +20,11 @@ def _environment() -> dict[str, str]:
     return dict(os.environ, TCP_NODELAY="1")
 
 
-#: Where receivers keep what they get: in memory, so that what is measured is
-#: the server, and not the disk beneath its client.
-_RECEIVED = "/dev/shm"
-
-
 @contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(
-        prefix="d360-benchmark-", dir=_RECEIVED if os.path.isdir(_RECEIVED) else None
-    ) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def receiver(port: int, folder: Path) -> Iterator[None]:
-    """storescp, which keeps what it receives."""
-    command = [dcmtk("storescp"), "-q", "-aet", DESTINATION, "+B", "-od", str(folder)]
+def receiver(port: int, folder: Path | None) -> Iterator[None]:
+    """storescp, which keeps what it receives in a folder, or throws it away."""
+    command = [dcmtk("storescp"), "-q", "-aet", DESTINATION]
+    command += ["--ignore"] if folder is None else ["+B", "-od", str(folder)]
     child = subprocess.Popen([*command, str(port)], env=_environment())
     try:
         while True:
@@ -51,13 +39,13 @@ def receiver(port: int, folder: Path) -> Iterator[None]:
         child.wait()
 
 
-def get(server: Server, study: str, folder: Path) -> float:
-    """C-GET a study into a folder; seconds."""
-    command = [dcmtk("getscu"), "-q", "-S", "+B", "-od", str(folder)]
-    command += ["-aec", server.aeTitle, "-k", "QueryRetrieveLevel=STUDY"]
-    command += ["-k", f"StudyInstanceUID={study}", HOST, str(server.port)]
+def get(server: Server, study: str, folder: Path | None) -> float:
+    """C-GET a study into a folder, or into nothing; seconds."""
+    command = [dcmtk("getscu"), "-q", "-S", "-aec", server.aeTitle]
+    command += ["--ignore"] if folder is None else ["+B", "-od", str(folder)]
+    command += ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}"]
     start = time.perf_counter()
-    subprocess.run(command, env=_environment(), check=True)
+    subprocess.run([*command, HOST, str(server.port)], env=_environment(), check=True)
     return time.perf_counter() - start
 
 
@@ -71,27 +59,35 @@ def move(server: Server, study: str) -> float:
     return time.perf_counter() - start
 
 
-def _figure(folder: Path, seconds: float) -> dict[str, Any]:
-    count = len(list(folder.iterdir()))
-    return {"instances": count, "seconds": seconds, "rate": count / seconds}
-
-
 def measureRetrieve(
     server: Server, study: str, rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Retrieve a study again and again, both ways."""
+    """
+    Retrieve a study again and again, both ways. What arrives is counted once,
+    and thrown away when the time is taken: to write files takes the receiver
+    longer than all else, and how long varies more than the servers do.
+    """
     server.addDestination()
+    counts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        get(server, study, place)
+        counts["C-GET"] = len(list(place.iterdir()))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        with receiver(server.destinationPort, place):
+            move(server, study)
+        counts["C-MOVE"] = len(list(place.iterdir()))
     results: dict[str, list[dict[str, Any]]] = {"C-GET": [], "C-MOVE": []}
-    for _ in range(rounds):
-        with _folder() as place:
-            seconds = get(server, study, place)
-            results["C-GET"].append(_figure(place, seconds))
-        with (
-            _folder() as place,
-            receiver(server.destinationPort, place),
-        ):
-            seconds = move(server, study)
-            results["C-MOVE"].append(_figure(place, seconds))
+    with receiver(server.destinationPort, None):
+        for _ in range(rounds):
+            for name, seconds in (
+                ("C-GET", get(server, study, None)),
+                ("C-MOVE", move(server, study)),
+            ):
+                rate = counts[name] / seconds
+                figure = {"instances": counts[name], "seconds": seconds, "rate": rate}
+                results[name].append(figure)
     return results
 
 
@@ -99,9 +95,13 @@ def measureLargeRetrieve(server: Server, study: str) -> dict[str, dict[str, Any]
     """How the server's memory grows while it sends one large instance."""
     server.addDestination()
     results = {}
-    with _folder() as place, receiver(server.destinationPort, place):
+    with (
+        # One that throws it away would hold all of it in memory.
+        tempfile.TemporaryDirectory() as folder,
+        receiver(server.destinationPort, Path(folder)),
+    ):
         for name, retrieve in (
-            ("C-GET", lambda: get(server, study, place)),
+            ("C-GET", lambda: get(server, study, Path(folder))),
             ("C-MOVE", lambda: move(server, study)),
         ):
             before = server.memory()
