@@ -13,6 +13,7 @@ procedure, are outside of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from d360.attributes import Attribute, Level, Registry, dateKey, timeKey
@@ -201,6 +202,7 @@ def isOfStep(attribute: Attribute) -> bool:
     return attribute.level is Level.SERIES
 
 
+@lru_cache(8192)
 def jsonKey(tag: int) -> str:
     """A tag as the DICOM JSON Model writes it."""
     return f"{tag:08X}"

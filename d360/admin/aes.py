@@ -26,8 +26,6 @@ class RemoteAEsResource(JSONResource):
     @param aeTitle: ours, which remote AEs must know.
     """
 
-    isLeaf = False
-
     def __init__(
         self, remoteAEs: IRemoteAEs, verification: IVerification, aeTitle: str
     ) -> None:
@@ -56,8 +54,6 @@ class RemoteAEsResource(JSONResource):
 
 class _RemoteAEResource(JSONResource):
     """C{/api/aes/TITLE}: one of them."""
-
-    isLeaf = False
 
     def __init__(self, remoteAEs: IRemoteAEs, title: str) -> None:
         super().__init__()
@@ -91,8 +87,6 @@ class _RemoteAEResource(JSONResource):
 
 class _EchoResource(JSONResource):
     """C{/api/aes/TITLE/echo}: verify it by a C-ECHO of ours."""
-
-    isLeaf = False
 
     def __init__(
         self,

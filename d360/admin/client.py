@@ -49,7 +49,10 @@ class Server:
             else http.client.HTTPConnection
         )
         self._where = parts.hostname, port
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # A header's value has bytes, which http.client takes as Latin 1; those
+        # of the token are its UTF-8.
+        shown = token.encode(errors="surrogateescape").decode("latin-1")
+        self._headers = {"Authorization": f"Bearer {shown}"} if token else {}
 
     def call(
         self,
@@ -68,7 +71,12 @@ class Server:
         @param kind: the body's content type.
         @raise Refused: no answer, or a 4xx or 5xx one.
         """
-        connection = self._kind(*self._where, timeout=timeout)
+        try:
+            connection = self._kind(*self._where, timeout=timeout)
+        except http.client.InvalidURL:
+            raise Refused(
+                f"{self._url!r} is no URL; give one like {DEFAULT_URL}"
+            ) from None
         headers = {"Content-Type": kind} | self._headers
         data = body if isinstance(body, bytes) else json.dumps(body)
         try:
@@ -82,6 +90,11 @@ class Server:
             ) from None
         except http.client.HTTPException:
             raise Refused(f"what answers at {self._url} is no D360") from None
+        except ValueError:
+            raise Refused(
+                f"nothing can be sent to {self._url!r}: the host of --url, or the "
+                "--token, has characters that belong into none"
+            ) from None
         finally:
             connection.close()
         if response.status == http.client.NO_CONTENT:

@@ -293,14 +293,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv, defaults)
     try:
         arguments.run(Server(arguments.url, arguments.token), arguments)
+        # Not only at the end, where nobody would say what is wrong.
+        sys.stdout.flush()
     except Refused as refused:
         print(f"d360ctl: {refused}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 1
-    except BrokenPipeError:
-        # Who read the output wants no more of it; nor may Python write the
-        # rest of it at the end.
+    except OSError as error:
+        # Who reads the output wants no more of it; or its disk is full.
+        if not isinstance(error, BrokenPipeError):
+            print(f"d360ctl: {error.strerror}, writing the output", file=sys.stderr)
+        # Python may not write the rest of it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -42,8 +43,9 @@ _ASSIGNMENT = re.compile(r"([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)=(.*)", re.ASCII | re.
 #: VRs in whose text a backslash is one (PS3.5 6.2).
 _WITH_BACKSLASHES = ("LT", "ST", "UR", "UT")
 
-#: Items asked for at a time.
+#: Items asked for at a time, and how often a list is begun.
 _PAGE = 1000
+_ATTEMPTS = 5
 
 _COLUMNS = (
     ("DATE", "ScheduledProcedureStepStartDate"),
@@ -187,19 +189,33 @@ def add(server: Server, arguments: argparse.Namespace) -> None:
         try:
             answer = server.call("POST", "/api/worklist", body.content, kind=body.kind)
         except Refused as refused:
-            if _isHopeless(refused):
-                raise
             failed.append(_Failure(body.source, str(refused)))
+            if _isHopeless(refused):
+                _abandon(arguments, _added(added, failed), failed)
+                raise
         else:
             added.append({"source": body.source, "id": answer["id"]})
             if not arguments.json:
                 print(f"{printable(body.source)}: added, id {answer['id']}")
-    done = {"added": added, "failed": [asdict(one) for one in failed]}
-    _conclude(arguments, done, failed, len(added))
+    _conclude(arguments, _added(added, failed), failed, len(added))
+
+
+def _added(added: list[dict[str, str]], failed: list[_Failure]) -> dict[str, Any]:
+    return {"added": added, "failed": [asdict(one) for one in failed]}
 
 
 def _isHopeless(refused: Refused) -> bool:
     return not 400 <= refused.status < 500 or refused.status in _HOPELESS
+
+
+def _abandon(
+    arguments: argparse.Namespace, answer: Any, failed: list[_Failure]
+) -> None:
+    """Say what was done before there was no use in going on."""
+    if arguments.json:
+        print(json.dumps(answer))
+    for one in failed[:-1]:
+        print(f"d360ctl: {printable(one.source)}: {one.reason}", file=sys.stderr)
 
 
 def _conclude(
@@ -236,6 +252,17 @@ def _filters(words: list[str]) -> dict[str, str]:
 
 def _listed(server: Server, keys: dict[str, str]) -> list[dict[str, Any]]:
     """All items that match, however many there are."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _allPages(server, keys)
+        except Refused as refused:
+            # The item to go on behind was removed meanwhile.
+            if refused.status != http.client.CONFLICT:
+                raise
+    return _allPages(server, keys)
+
+
+def _allPages(server: Server, keys: dict[str, str]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     while True:
@@ -295,15 +322,19 @@ def remove(server: Server, arguments: argparse.Namespace) -> None:
         try:
             server.call("DELETE", _path(identifier))
         except Refused as refused:
-            if _isHopeless(refused):
-                raise
             failed.append(_Failure(identifier, str(refused)))
+            if _isHopeless(refused):
+                _abandon(arguments, _removed(removed, failed), failed)
+                raise
         else:
             removed.append(identifier)
             if not arguments.json:
                 print(f"{identifier} is removed")
-    done = {"removed": removed, "failed": [asdict(one) for one in failed]}
-    _conclude(arguments, done, failed, len(removed))
+    _conclude(arguments, _removed(removed, failed), failed, len(removed))
+
+
+def _removed(removed: list[str], failed: list[_Failure]) -> dict[str, Any]:
+    return {"removed": removed, "failed": [asdict(one) for one in failed]}
 
 
 # --- the command line

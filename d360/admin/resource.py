@@ -6,6 +6,7 @@ with their status.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qsl
@@ -49,10 +50,8 @@ class JSONResource(Resource):
     for JSON of a special kind.
     """
 
-    isLeaf = True
-
     def getChild(self, path: bytes, request: Request) -> Resource:
-        """See L{Resource.getChild}: of one that is no leaf."""
+        """See L{Resource.getChild}: by default nothing is below it."""
         return Refusal(404, "no such call")
 
     def render(self, request: Request) -> int:
@@ -105,7 +104,9 @@ class JSONResource(Resource):
 
 
 class Refusal(JSONResource):
-    """Refuses whatever is asked of it."""
+    """Refuses whatever is asked of it, or of what is below it."""
+
+    isLeaf = True
 
     def __init__(self, code: int, error: str) -> None:
         super().__init__()
@@ -143,7 +144,9 @@ def readJSON(data: bytes) -> Any:
     @raise HTTPError: it is none, or holds text that is no Unicode.
     """
     try:
-        value = json.loads(data, parse_constant=_refuseConstant)
+        value = json.loads(
+            data, parse_constant=_refuseConstant, object_pairs_hook=_objectOf
+        )
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise HTTPError(400, "not valid JSON: half of a surrogate pair") from None
@@ -155,6 +158,15 @@ def readJSON(data: bytes) -> Any:
 def _refuseConstant(name: str) -> None:
     # Python reads NaN and Infinity too (RFC 8259 6).
     raise ValueError(f"{name} is no number")
+
+
+def _objectOf(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python would take the last one: of two Patient IDs perhaps the wrong one.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice[:100]} is there twice")
+    return found
 
 
 def jsonBody(request: Request) -> dict[str, Any]:

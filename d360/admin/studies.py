@@ -33,8 +33,6 @@ def _number(text: str, name: str, low: int, high: int) -> int:
 class StudiesResource(JSONResource):
     """C{/api/studies}: search."""
 
-    isLeaf = False
-
     def __init__(
         self, studies: IStudies, remoteAEs: IRemoteAEs, sending: ISending
     ) -> None:
@@ -82,8 +80,6 @@ async def _known(studies: IStudies, study: str) -> dict[str, str]:
 class _StudyResource(JSONResource):
     """C{/api/studies/UID}: one of them."""
 
-    isLeaf = False
-
     def __init__(self, studies: IStudies, study: str) -> None:
         super().__init__()
         self._studies = studies
@@ -102,8 +98,6 @@ class _StudyResource(JSONResource):
 
 class _SeriesFolder(JSONResource):
     """C{/api/studies/UID/series}: only what is below it."""
-
-    isLeaf = False
 
     def __init__(self, studies: IStudies, study: str) -> None:
         super().__init__()
@@ -124,8 +118,6 @@ class _SeriesFolder(JSONResource):
 
 class _SeriesResource(JSONResource):
     """C{/api/studies/UID/series/UID}: one of them."""
-
-    isLeaf = False
 
     def __init__(self, studies: IStudies, study: str, series: str) -> None:
         super().__init__()
@@ -149,8 +141,6 @@ class _SeriesResource(JSONResource):
 
 class _SendResource(JSONResource):
     """C{/api/studies/UID/send}: to a remote AE, in the background."""
-
-    isLeaf = False
 
     def __init__(
         self, studies: IStudies, remoteAEs: IRemoteAEs, sending: ISending, study: str
@@ -196,8 +186,6 @@ def _asJSON(job: SendJob) -> dict[str, Any]:
 class JobsResource(JSONResource):
     """C{/api/jobs}: what is sent, or was."""
 
-    isLeaf = False
-
     def __init__(self, sending: ISending) -> None:
         super().__init__()
         self._sending = sending
@@ -213,8 +201,6 @@ class JobsResource(JSONResource):
 
 class _JobResource(JSONResource):
     """C{/api/jobs/ID}: one of them."""
-
-    isLeaf = False
 
     def __init__(self, sending: ISending, identifier: str) -> None:
         super().__init__()

@@ -84,8 +84,6 @@ class WorklistForms(Protocol):
 class WorklistResource(JSONResource):
     """C{/api/worklist}: all items."""
 
-    isLeaf = False
-
     def __init__(self, worklist: IWorklist, forms: WorklistForms) -> None:
         super().__init__()
         self._worklist = worklist
@@ -141,8 +139,6 @@ class WorklistResource(JSONResource):
 
 class _ItemResource(JSONResource):
     """C{/api/worklist/ID}: one of them."""
-
-    isLeaf = False
 
     def __init__(
         self, worklist: IWorklist, forms: WorklistForms, identifier: str

@@ -33,9 +33,11 @@ from d360.worklistattributes import (
 )
 
 #: As in L{d360.index.results}: the first batch is small, so that the first
-#: answer leaves at once; as many steps are found first, in whatever order.
+#: answer leaves at once; as many steps are found first, in whatever order. The
+#: others are no larger than can be decoded, and encoded with all attributes,
+#: while other associations wait.
 FIRST_BATCH = 50
-NEXT_BATCH = 500
+NEXT_BATCH = 50
 FEW = 5000
 
 #: Outcomes of the schema's functions, where they are no version.

@@ -37,6 +37,9 @@ _FORMATS = {
 
 _Item = dict[str, Any]
 
+#: Encoded elements by tag and VR.
+_Elements = dict[tuple[int, str], bytes]
+
 
 class AnswerEncoder:
     """
@@ -48,6 +51,7 @@ class AnswerEncoder:
     def __init__(self, asked: Iterable[Asked], transferSyntax: str) -> None:
         self._asked = tuple(asked)
         self._encoder = ElementEncoder(transferSyntax)
+        self._empty: _Elements = {}
         self._latin, self._unicode = characterSets(self._encoder)
 
     def encode(self, step: ScheduledStep) -> bytes:
@@ -67,7 +71,7 @@ class AnswerEncoder:
 
     def _identifier(self, item: _Item, encoding: str, characterSet: bytes) -> bytes:
         before, behind = b"", b""
-        writing = _Writing(self._encoder, encoding)
+        writing = _Writing(self._encoder, encoding, self._empty)
         for asked in self._asked:
             element = writing.element(asked, item)
             if asked.tag < SPECIFIC_CHARACTER_SET:
@@ -81,18 +85,34 @@ class _Writing:
     """
     One identifier being written.
 
+    @param empty: elements without a value, made once for all identifiers.
     @ivar hasText: it has an element that the character set applies to.
     """
 
-    def __init__(self, encoder: ElementEncoder, encoding: str) -> None:
+    def __init__(
+        self, encoder: ElementEncoder, encoding: str, empty: _Elements
+    ) -> None:
         self.hasText = False
         self._encoder = encoder
         self._encoding = encoding
+        self._empty = empty
+
+    def _without(self, asked: Asked) -> bytes:
+        """One without a value, as most of them are."""
+        found = self._empty.get((asked.tag, asked.vr))
+        if found is None:
+            found = self._encoder.element(asked.tag, asked.vr, b"")
+            self._empty[asked.tag, asked.vr] = found
+        return found
 
     def element(self, asked: Asked, item: _Item) -> bytes:
         """What is asked of an item, with or without a value."""
-        held = item.get(jsonKey(asked.tag), {})
-        vr: str = held.get("vr", asked.vr)
+        held = item.get(jsonKey(asked.tag))
+        if held is None:
+            if asked.vr in TEXT_VRS:
+                self.hasText = True
+            return self._without(asked)
+        vr: str = held["vr"]
         if vr in TEXT_VRS:
             self.hasText = True
         if vr == "SQ":
@@ -104,6 +124,10 @@ class _Writing:
         return self._encoder.element(asked.tag, vr, self._value(vr, held))
 
     def _value(self, vr: str, held: _Item) -> bytes:
+        if vr == "AT":
+            halves = Struct(f"{self._encoder.order}HH")
+            tags = [int(text, 16) for text in textsOf(held) if text]
+            return b"".join(halves.pack(tag >> 16, tag & 0xFFFF) for tag in tags)
         if vr in _FORMATS:
             values = [value for value in held.get("Value", ()) if value is not None]
             return Struct(f"{self._encoder.order}{len(values)}{_FORMATS[vr]}").pack(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -233,6 +234,7 @@ def _values(given: _Given, where: str) -> list[Any]:
     return values
 
 
+@lru_cache(8192)
 def _multiplicity(tag: int) -> tuple[int, int]:
     """How many values an attribute has, at least and at most (PS3.6 5)."""
     least, _, most = dictionary_VM(tag).split(" ")[0].partition("-")
@@ -243,16 +245,23 @@ def _multiplicity(tag: int) -> tuple[int, int]:
 
 def _entryOf(tag: int, where: str) -> tuple[str, str]:
     """Keyword and VR of an attribute that an item may have."""
-    try:
-        keyword, vr = keyword_for_tag(tag), dictionary_VR(tag)
-    except KeyError:
-        keyword = ""
+    keyword, vr = _known(tag)
     if not keyword:
         raise ItemError(where, "DICOM knows no such attribute")
     if not isKey(tag):
         raise ItemError(where, "leave it out, for it belongs to no item")
+    return keyword, vr
+
+
+@lru_cache(8192)
+def _known(tag: int) -> tuple[str, str]:
+    """Keyword and VR in the dictionary, which is slow to ask; empty if in none."""
+    keyword = keyword_for_tag(tag)
+    # One keyword is for all groups of a repeating one, so that it names none.
+    if not keyword or tag_for_keyword(keyword) != tag:
+        return "", ""
     # "US or SS" and the like: the first.
-    return keyword, vr.split(" ")[0]
+    return keyword, dictionary_VR(tag).split(" ")[0]
 
 
 def _object(item: Any, way: str) -> Mapping[str, Any]:
@@ -435,7 +444,7 @@ def asKeywords(item: WorklistItem) -> dict[str, Any]:
 
 def _named(attributes: _Attributes) -> dict[str, Any]:
     return {
-        keyword_for_tag(int(key, 16)) or key: _plain(element)
+        _known(int(key, 16))[0] or key: _plain(element)
         for key, element in attributes.items()
     }
 

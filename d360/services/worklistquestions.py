@@ -109,10 +109,29 @@ def readConditions(keys: Mapping[str, str]) -> tuple[Condition, ...]:
             raise ValueError(f"{keyword} is no key of the worklist; known are {known}")
         texts[attribute] = text
     try:
-        return tuple(conditionsOf(texts))
+        conditions = tuple(conditionsOf(texts))
     except DIMSEError as error:
         keywords = [WORKLIST.byTag[tag].keyword for tag in error.offendingElements]
         raise ValueError(f"{', '.join(keywords)}: {error.comment}") from None
+    for condition in conditions:
+        if isinstance(condition, Nothing):
+            raise ValueError(_right(condition.attribute))
+    return conditions
+
+
+def _right(attribute: Attribute) -> str:
+    """What is right for a key whose value can match nothing."""
+    if attribute is START:
+        names = f"{START_DATE.keyword}, {START_TIME.keyword}"
+        form = "ranges YYYYMMDD-YYYYMMDD and HHMM-HHMM"
+    elif attribute.vr == "TM":
+        names, form = attribute.keyword, "a time as HHMMSS, or a range HHMMSS-HHMMSS"
+    else:
+        names, form = (
+            attribute.keyword,
+            "a date as YYYYMMDD, or a range YYYYMMDD-YYYYMMDD",
+        )
+    return f"{names}: give {form} from the first to the last"
 
 
 def conditionsOf(texts: Mapping[Attribute, str]) -> list[Condition]:

@@ -42,6 +42,7 @@ _COMPONENTS = 5
 
 _CONTROLS = re.compile("[\0-\x1f\x7f]")
 _CONTROLS_IN_LINES = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}")
 _AGE = re.compile(r"[0-9]{3}[DWMY]")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
@@ -84,7 +85,7 @@ def _text(value: Any, controls: re.Pattern[str] = _CONTROLS) -> str:
         raise ValueError("give a text in quotes")
     if controls.search(value):
         raise ValueError("give a text without control characters")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if _SURROGATES.search(value):
         raise ValueError("give a text of whole characters")
     return value.strip(" ")
 

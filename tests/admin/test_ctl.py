@@ -108,6 +108,13 @@ class Connections:
         self.closed += 1
 
 
+class Unusable:
+    """In place of C{http.client.HTTPConnection}, for a host that it refuses."""
+
+    def __init__(self, *place: Any, timeout: float) -> None:
+        raise http.client.InvalidURL("URL can't contain control characters")
+
+
 class CtlTestCase(SynchronousTestCase):
     """Runs the command in this process."""
 
@@ -218,6 +225,37 @@ class CallTests(CtlTestCase):
         ):
             self.connections.answers["GET /api/status"] = answer
             self.assertIn("is no D360", self.refused("status"))
+
+    def test_notToBeSent(self) -> None:
+        """A token or a host that HTTP cannot carry: one line."""
+        for error in (
+            ValueError("Invalid header value b'Bearer a\\nb'"),
+            UnicodeError("encoding with 'idna' codec failed"),
+        ):
+            self.connections.answers["GET /api/status"] = error
+            line = self.refused("status", "--token", "secret")
+            self.assertIn("--url", line)
+            self.assertIn("--token", line)
+            self.assertNotIn("Bearer", line)
+        self.patch(http.client, "HTTPConnection", Unusable)
+        self.assertIn("is no URL", self.refused("--url", "http://a b", "status"))
+
+    def test_token(self) -> None:
+        """As its UTF-8, which is what the server compares with."""
+        for token in ("geheim", "schlüssel€"):
+            self.run_("status", "--token", token)
+            _, _, headers = self.connections.calls[-1]
+            sent = headers["Authorization"].encode("latin-1")
+            self.assertEqual(sent, f"Bearer {token}".encode())
+
+    def test_cannotWrite(self) -> None:
+        """What cannot be printed is said, and is no success."""
+        self.patch(ctl.sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+        errors = io.StringIO()
+        self.patch(ctl.sys, "stderr", errors)
+        self.assertEqual(ctl.main(["status"]), 1)
+        (line,) = errors.getvalue().splitlines()
+        self.assertIn("d360ctl: No space left on device", line)
 
     def test_refused(self) -> None:
         """The server's reason is shown."""

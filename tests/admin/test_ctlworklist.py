@@ -253,6 +253,26 @@ class AddTests(WorklistCtlTestCase):
             self.answer(POST, answer)
             self.refused("worklist", "add", *paths)
 
+    def test_hopelessThen(self) -> None:
+        """A script is told what was done before."""
+        paths = [self.file(f"{n}.json", {"PatientID": n}) for n in "abc"]
+        self.answer(POST, (201, {"id": "1"}), ConnectionRefusedError("refused"))
+        status, output, errors = self.run_("worklist", "add", "--json", *paths)
+        self.assertEqual(status, 1)
+        self.assertIn("no D360 answers", errors)
+        done = json.loads(output)
+        self.assertEqual(done["added"], [{"source": paths[0], "id": "1"}])
+        (failure,) = done["failed"]
+        self.assertEqual(failure["source"], paths[1])
+        self.answer("DELETE /api/worklist/a", (204, b""))
+        self.answer("DELETE /api/worklist/b", (503, {"error": "away"}))
+        status, output, errors = self.run_("worklist", "remove", "--json", *"abc")
+        self.assertEqual((status, errors), (1, "d360ctl: away\n"))
+        self.assertEqual(
+            json.loads(output),
+            {"removed": ["a"], "failed": [{"source": "b", "reason": "away"}]},
+        )
+
 
 class ListTests(WorklistCtlTestCase):
     """C{d360ctl worklist list}."""
@@ -281,6 +301,20 @@ class ListTests(WorklistCtlTestCase):
             status, output, errors = self.run_("worklist", "list", *option)
             self.assertEqual((status, errors), (0, ""))
         self.assertEqual(json.loads(output), {"items": [ITEM, ITEM]})
+
+    def test_goneMeanwhile(self) -> None:
+        """Where the item to go on behind is removed, it begins again."""
+        first = "GET /api/worklist?limit=1000"
+        page = 200, {"items": [ITEM], "next": "a1"}
+        self.answer(first, page, (200, {"items": [ITEM], "next": None}))
+        gone = 409, {"error": "the item to go on behind is gone"}
+        self.answer(f"{first}&after=a1", gone)
+        status, output, errors = self.run_("worklist", "list", "--json")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(json.loads(output), {"items": [ITEM]})
+        self.answer(first, *[page] * 9)
+        self.answer(f"{first}&after=a1", *[gone] * 9)
+        self.assertIn("is gone", self.refused("worklist", "list", "--json"))
 
     def test_filters(self) -> None:
         """They go as they are; the sequence may be named."""

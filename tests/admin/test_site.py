@@ -270,6 +270,7 @@ class ReindexTests(SiteTestCase):
             (b"[]", "JSON object"),
             (b'"x"', "JSON object"),
             (b'{"full": NaN}', "NaN is no number"),
+            (b'{"full": true, "full": false}', "full is there twice"),
             (b'{"\\ud800": 1}', "half of a surrogate pair"),
             (b'{"prune": 1}', "prune must be true or false"),
             (b'{"full": null}', "full must be true or false"),
@@ -320,6 +321,20 @@ class ErrorTests(SiteTestCase):
         for path in ("/api", "/api/", "/api/nothing", "/x", "/x/y", "/%ff"):
             self.refused(404, "GET", path)
         self.refused(404, "POST", "/api/nothing", b"{}")
+
+    def test_belowACall(self) -> None:
+        """A call is its whole path; C{..} is a name like any other."""
+        for path in (
+            "/api/status/",
+            "/api/status/nothing",
+            "/api/status/../../etc/passwd",
+            "/api/status/%2e%2e/reindex",
+            "/api/reindex/..",
+            "/api/openapi.json/x",
+        ):
+            self.refused(404, "GET", path)
+        self.refused(404, "DELETE", "/api/reindex/x")
+        self.assertEqual(self.reindex.calls, [])
 
     def test_methods(self) -> None:
         """405, with what is possible (RFC 9110 15.5.6)."""

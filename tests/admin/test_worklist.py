@@ -155,6 +155,7 @@ class AddTests(WorklistTestCase):
             (b"", "send a worklist item"),
             (b"[]", "a JSON object"),
             (encoded(PatientColour="red"), "PatientColour"),
+            (encoded()[:-1] + b', "PatientID": "2"}', "PatientID is there twice"),
             (encoded(id="1"), "id: leave it out"),
             (encoded(version=1), "version: leave it out"),
         ):
@@ -242,6 +243,10 @@ class ListTests(WorklistTestCase):
             ("limit=%D9%A1", "limit: give"),
             ("after=..%2F", "after: give"),
             ("PatientID=%FF", "UTF-8"),
+            (
+                "ScheduledProcedureStepStartDate=2026-01-01",
+                "ScheduledProcedureStepStartDate: ",
+            ),
             ("&".join(f"a{n}=1" for n in range(200)), "at most 100"),
         ):
             error = self.refused(400, "GET", f"/api/worklist?{query}")

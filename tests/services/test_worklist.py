@@ -31,7 +31,7 @@ from d360.model import (
 )
 from d360.services.worklist import WorklistService
 from d360.services.worklistanswers import AnswerEncoder
-from d360.services.worklistitems import readDataset
+from d360.services.worklistitems import readDataset, readKeywords
 from d360.services.worklistquestions import (
     MAX_DEPTH,
     Asked,
@@ -43,6 +43,9 @@ from tests.contracts.memoryworklist import MemoryWorklist
 from tests.contracts.operation import FakeOperation
 from tests.contracts.worklist import attribute, elements, procedure, step
 from tests.services.datasets import BIG_ENDIAN, EXPLICIT, IMPLICIT, encode
+
+START_DATE = "ScheduledProcedureStepStartDate"
+START_TIME = "ScheduledProcedureStepStartTime"
 
 WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 SYNTAXES = (IMPLICIT, EXPLICIT, BIG_ENDIAN)
@@ -411,6 +414,16 @@ class QuestionTests(SynchronousTestCase):
             ({"Nonsense": "x"}, "Nonsense"),
             ({"PatientWeight": "70"}, "PatientWeight"),
             ({"PatientBirthDate": "20200101\\20210101-"}, "PatientBirthDate"),
+            # In a C-FIND they match nothing; a script would take its slip for
+            # an empty worklist.
+            ({"PatientBirthDate": "2020-01-01"}, "PatientBirthDate: give a date"),
+            ({START_DATE: "tomorrow"}, f"{START_DATE}: give a date"),
+            ({START_DATE: "20260102-20260101"}, f"{START_DATE}: give a date"),
+            ({START_TIME: "9"}, f"{START_TIME}: give a time"),
+            (
+                {START_DATE: "20260101-20260102", START_TIME: "8-9"},
+                f"{START_DATE}, {START_TIME}: give",
+            ),
             ({"PatientID": "x" * 99_999}, "PatientID"),
         ):
             error = self.assertRaises(ValueError, readConditions, keys)
@@ -729,6 +742,43 @@ class EncoderTests(SynchronousTestCase):
         )
         self.assertEqual(data, encode(answer, transferSyntax))
         self.assertIn(jsonKey(0x0020000D), attributes)
+
+    def test_numbers(self) -> None:
+        """Those that are no text are binary, a tag as two numbers (PS3.5 6.2)."""
+        attributes = readKeywords(
+            {
+                "PatientName": "a",
+                "PatientID": "1",
+                "SelectorAttribute": "00100020",
+                "SelectorUSValue": [1, 258],
+                "SelectorFDValue": [0.5],
+                "ScheduledProcedureStepSequence": [
+                    {
+                        "Modality": "CT",
+                        "ScheduledStationAETitle": "CT01",
+                        "ScheduledProcedureStepStartDate": "20260101",
+                    }
+                ],
+            }
+        )
+        for syntax, tag in (
+            (IMPLICIT, b"\x10\x00\x20\x00"),
+            (EXPLICIT, b"\x10\x00\x20\x00"),
+            (BIG_ENDIAN, b"\x00\x10\x00\x20"),
+        ):
+            asked = [
+                Asked(int(key, 16), element["vr"])
+                for key, element in attributes.items()
+            ]
+            data = AnswerEncoder(asked, syntax).encode(
+                ScheduledStep(WorklistItem("x", 1, attributes), 0)
+            )
+            answer = read_dataset(
+                BytesIO(data), UID(syntax).is_implicit_VR, UID(syntax).is_little_endian
+            )
+            raw: Any = answer.get_item("SelectorAttribute")
+            self.assertEqual(raw.value, tag)
+            self.assertEqual(attributes, readDataset(answer))
 
 
 class BadInputTests(WorklistCase):

@@ -166,6 +166,7 @@ class FormsTests(SynchronousTestCase):
         dataset.PixelData = b"\0\0"
         dataset["PixelData"].VR = "OW"
         dataset.add_new(0x0008FFFE, "LO", "?")
+        dataset.add_new(0x60020010, "US", 4)
         self.assertEqual(readKeywords(BODY), readFile(asFile(dataset, EXPLICIT)))
 
     def test_oldForms(self) -> None:
@@ -422,6 +423,8 @@ class RefusalTests(SynchronousTestCase):
              "PatientName"),
             ({"00091001": {"vr": "LO", "Value": ["x"]}}, "00091001"),
             ({"0008FFFE": {"vr": "LO"}}, "0008FFFE"),
+            # Of a repeating group: no keyword tells which.
+            ({"60020010": {"vr": "US", "Value": [4]}}, "60020010"),
             ({"00020010": {"vr": "UI", "Value": ["1.2"]}}, "00020010"),
             ({"7FE00010": {"vr": "OW", "InlineBinary": ""}}, "PixelData"),
             ({"001021b0": {"vr": "LT"}, "001021B0": {"vr": "LT"}},
