@@ -236,20 +236,28 @@ class RealFilesTests(SynchronousTestCase):
         contexts = sorted({(file.sopClass, file.transferSyntax) for file in files})
         refused = {}
         with associated(self.server, contexts) as association:
-            for file in files:
+            for count, file in enumerate(files, 1):
                 # The data set of the file is sent without being decoded.
                 if association.send_c_store(file.path).Status == 0:
                     self.assertEqual(self.kept(file), dataSetOf(file.path), file.path)
                     self.stored[file.instance] = file
                 else:
-                    refused[file.path.name] = self.lastRefusal()
+                    refused[file.path.name] = self.lastRefusal(count)
         self.assertEqual(refused, RAW)
         self.assertFound()
 
-    def lastRefusal(self) -> tuple[str, str]:
-        """Status and Error Comment of the last C-STORE, from the log."""
-        found = re.findall(r"answered (\w{4}) (.*?) *after", self.server.logged())
-        return found[-1]
+    def lastRefusal(self, count: int = 1) -> tuple[str, str]:
+        """
+        Status and Error Comment of the last C-STORE, from the log.
+
+        @param count: how many there were; the answer comes before its line.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = re.findall(r"answered (\w{4}) (.*?) *after", self.server.logged())
+            if len(found) >= count or time.monotonic() > deadline:
+                return found[-1]
+            time.sleep(0.01)
 
     def assertFound(self) -> None:
         """All that is stored is found, each at each level."""
