@@ -37,6 +37,7 @@ from d360.model import (
     Command,
     Condition,
     Location,
+    Nothing,
     Query,
     RemoteAE,
     SendJob,
@@ -135,9 +136,16 @@ class Studies:
                 known = ", ".join(sorted(SEARCH_KEYS))
                 raise ValueError(f"{keyword} is no key of studies; known are {known}")
             try:
-                conditions += conditionsFor(REGISTRY.byKeyword[keyword], text)
+                found = conditionsFor(REGISTRY.byKeyword[keyword], text)
             except DIMSEError as error:
                 raise ValueError(f"{keyword}: {error.comment}") from None
+            # To a C-FIND nothing matches it; a person or a script has misspelt.
+            if any(isinstance(one, Nothing) for one in found):
+                raise ValueError(
+                    f"{keyword} cannot be read; dates are written 20260131, ranges "
+                    "20260101-20260131, times 083000"
+                )
+            conditions += found
         return await self._rows(Level.STUDY, tuple(conditions), skip, count)
 
     @asynchronous

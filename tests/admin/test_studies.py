@@ -109,6 +109,8 @@ class SearchTests(StudiesTestCase):
             ("after=99999999999", "after"),
             ("PatientName=%FF", "UTF-8"),
             ("StudyDate=1-2%5C3-4", "StudyDate"),
+            ("StudyDate=2026-01-01", "StudyDate"),
+            ("StudyDate=20260201-20260101", "StudyDate"),
         ):
             self.assertIn(word, self.refused(400, "GET", f"/api/studies?{query}"))
 

@@ -203,34 +203,42 @@ class Browser:
     def press(self, name: str, within: str = "body") -> None:
         """Press the button or follow the link of a name."""
 
-        found = self.until(
-            f"button or link {name!r}",
-            lambda: self.run(
+        def press() -> bool:
+            found = self.run(
                 "const [name, within] = arguments;"
                 "return [...document.querySelectorAll(`${within} :is(button, a)`)]"
                 ".find((one) => one.checkVisibility() && !one.disabled &&"
                 " (one.ariaLabel ?? one.innerText.trim()) === name)",
                 name,
                 within,
-            ),
-        )
-        found.click()
+            )
+            if found:
+                found.click()
+            return bool(found)
+
+        # What is drawn anew meanwhile is looked for again.
+        self.until(f"button or link {name!r}", press)
 
     def fill(self, selector: str, text: str) -> None:
         """Write into a control; a date is written 2026-01-31, a time 08:30."""
-        control = self.one(selector)
-        if control.tag_name == "select":
-            self.run(
-                "arguments[0].value = arguments[1];"
-                "arguments[0].dispatchEvent(new Event('change', {bubbles: true}))",
-                control,
-                text,
-            )
-        elif control.get_attribute("type") in ("date", "time"):
-            self.run("arguments[0].value = arguments[1]", control, text)
-        else:
-            control.clear()
-            control.send_keys(text)
+
+        def fill() -> bool:
+            control = self.one(selector)
+            if control.tag_name == "select":
+                self.run(
+                    "arguments[0].value = arguments[1];"
+                    "arguments[0].dispatchEvent(new Event('change', {bubbles: true}))",
+                    control,
+                    text,
+                )
+            elif control.get_attribute("type") in ("date", "time"):
+                self.run("arguments[0].value = arguments[1]", control, text)
+            else:
+                control.clear()
+                control.send_keys(text)
+            return True
+
+        self.until(selector, fill)
 
     def keys(self, *keys: str) -> None:
         """Strike keys, wherever the focus is."""
