@@ -5,6 +5,7 @@ server, and peers that misbehave.
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -171,7 +172,8 @@ class RequestorTests(RetrieveCase):
         )
         self.addCleanup(process.wait, PATIENCE)
         self.addCleanup(process.kill)
-        self.eventually(lambda: "answered 0000" in self.logged())
+        answered = re.compile(r"C-MOVE 1: .* answered 0000")
+        self.eventually(lambda: answered.search(self.logged()) is not None)
         self.assertExact(receiver.files(), files)
 
     def test_pynetdicom(self) -> None:
