@@ -14,11 +14,13 @@ from tests.interop.running import HOST, RunningServer
 
 @contextmanager
 def associated(
-    server: RunningServer, contexts: Iterable[tuple[str, str]]
+    server: RunningServer, contexts: Iterable[tuple[str, str]], **options: Any
 ) -> Iterator[Any]:
     """
     An association of pynetdicom's, with one presentation context for each
     pair of abstract syntax and transfer syntax.
+
+    @param options: further ones of C{AE.associate}.
 
     Its background thread is kept still meanwhile: it looks for messages that
     nobody waits for, and between the calls of a client it now and then takes
@@ -27,7 +29,9 @@ def associated(
     client = AE("PYNETDICOM")
     for abstractSyntax, transferSyntax in contexts:
         client.add_requested_context(abstractSyntax, transferSyntax)
-    association = client.associate(HOST, server.port, ae_title=server.aeTitle)
+    association = client.associate(
+        HOST, server.port, ae_title=server.aeTitle, **options
+    )
     if not association.is_established:
         raise RuntimeError("the association was not accepted")
     checkpoint: Any = association._reactor_checkpoint

@@ -6,7 +6,6 @@ misbehave.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, build_role, evt
+from pynetdicom import _config, build_role, evt
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelGet as PatientRoot,
 )
@@ -33,7 +32,7 @@ from tests.interop.receivers import (
     received,
     respond,
 )
-from tests.interop.running import HOST, RunningServer
+from tests.interop.running import RunningServer
 from tests.interop.scu import associated
 from tests.interop.test_realfiles import RealFile, dataSetOf, storageFiles
 from tests.interop.wire import (
@@ -73,37 +72,21 @@ def getting(
     hasRole: bool = True,
 ) -> Iterator[Any]:
     """
-    An association of pynetdicom's for C-GET, see L{tests.interop.scu.associated}.
+    An association of pynetdicom's for C-GET.
 
     @param contexts: SOP classes of storage with a transfer syntax each.
     @param store: answers each C-STORE with a status.
     @param hasRole: whether it asks for the SCP role (PS3.7 D.3.3.4).
     """
-    client = AE("PYNETDICOM")
-    client.add_requested_context(StudyRoot, IMPLICIT)
-    client.add_requested_context(PatientRoot, IMPLICIT)
-    roles = {}
-    for sopClass, syntax in contexts:
-        client.add_requested_context(sopClass, syntax)
-        roles[sopClass] = build_role(sopClass, scp_role=True)
-    association = client.associate(
-        HOST,
-        server.port,
-        ae_title=server.aeTitle,
+    wanted = list(contexts)
+    roles = {sopClass: build_role(sopClass, scp_role=True) for sopClass, _ in wanted}
+    with associated(
+        server,
+        [(StudyRoot, IMPLICIT), (PatientRoot, IMPLICIT), *wanted],
         ext_neg=list(roles.values()) if hasRole else None,
         evt_handlers=[(evt.EVT_C_STORE, store)],
-    )
-    if not association.is_established:
-        raise RuntimeError("the association was not accepted")
-    checkpoint: Any = association._reactor_checkpoint
-    checkpoint.clear()
-    time.sleep(0.05)
-    checkpoint.set = lambda: None
-    try:
+    ) as association:
         yield association
-    finally:
-        del checkpoint.set
-        association.release()
 
 
 def retrieved(status: Dataset, identifier: Dataset | None) -> Retrieved:
