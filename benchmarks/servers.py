@@ -1,23 +1,23 @@
-"""The servers that are measured: each is started below a folder of its own."""
+"""A server that is measured: started below a folder of its own, and ended."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks import processes
+
 HOST = "127.0.0.1"
 
 #: The AE title of the receiver of a C-MOVE.
 DESTINATION = "DESTINATION"
-
-#: Seconds between the start of a server and its first work.
-SETTLE = 3
 
 
 def freePort() -> int:
@@ -27,17 +27,41 @@ def freePort() -> int:
         return int(probe.getsockname()[1])
 
 
-def dcmtk(client: str) -> str:
+def findDCMTK(program: str) -> str | None:
     """
     The path of one of DCMTK's programs. pynetdicom has some of the same
     names, beside the Python that runs this.
     """
     ours = str(Path(sys.executable).parent)
     folders = [f for f in os.get_exec_path() if f != ours]
-    path = shutil.which(client, path=os.pathsep.join(folders))
+    return shutil.which(program, path=os.pathsep.join(folders))
+
+
+def dcmtk(program: str) -> str:
+    """As L{findDCMTK}, of one that must be there."""
+    path = findDCMTK(program)
     if path is None:
-        raise SystemExit(f"{client} is not there: apt-get install dcmtk")
+        raise SystemExit(f"{program} is not there: apt-get install dcmtk")
     return path
+
+
+def firstLine(command: list[str]) -> str:
+    """What a program prints first."""
+    output = subprocess.run(command, capture_output=True, text=True)
+    return output.stdout.split("\n")[0].strip("$ ")
+
+
+def nagle(off: bool) -> dict[str, str]:
+    """
+    An environment in which what is built on DCMTK's network code goes without
+    Nagle's algorithm, or in which it does as it was installed.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "TCP_NODELAY"}
+    return environment | ({"TCP_NODELAY": "1"} if off else {})
+
+
+class NotStarted(Exception):
+    """A server does not start: what it said last, and below it all of it."""
 
 
 class Server:
@@ -46,24 +70,31 @@ class Server:
 
     @cvar name: in the tables.
     @cvar aeTitle: what it is called by.
-    @ivar settings: what a reader must know of how it was run.
+    @cvar settings: what a reader must know of how it was run.
+    @cvar queries: it answers C-FIND, C-GET and C-MOVE.
+    @cvar share: the part of the instances, queries and connects that it gets,
+        so that a slow one does not hold up all others.
+    @ivar asInstalled: it runs with Nagle's algorithm if its package says so.
     """
 
     name = ""
     aeTitle = ""
     settings = ""
+    queries = True
+    share = 1.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, asInstalled: bool = False) -> None:
         self.folder = folder
+        self.asInstalled = asInstalled
         self.port = freePort()
         self.webPort = freePort()
         #: Where L{DESTINATION} listens, for those who are to send to it.
         self.destinationPort = freePort()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def available(self) -> bool:
-        """Whether it is installed."""
-        return True
+    def missing(self) -> str:
+        """What it lacks to run here; empty if nothing."""
+        return ""
 
     def version(self) -> str:
         """What it says of itself."""
@@ -75,11 +106,44 @@ class Server:
 
     def environment(self) -> dict[str, str]:
         """Its environment."""
-        return dict(os.environ)
+        return nagle(off=not self.asInstalled)
 
-    def start(self) -> None:
-        """Start it, and wait until it answers a C-ECHO."""
+    def prepare(self) -> None:
+        """What comes before its start, in its folder, which is there."""
+
+    def tidy(self) -> None:
+        """What comes after its end."""
+
+    def addDestination(self) -> None:
+        """Make it know L{DESTINATION}."""
+
+    def said(self) -> str:
+        """What it printed and logged last."""
+        lines = [
+            line
+            for path in sorted(self.folder.glob("*.log"))
+            for line in path.read_text(errors="replace").splitlines()[-20:]
+        ]
+        return "\n".join(lines)
+
+    def files(self) -> Path | None:
+        """Where it keeps one file an instance, if it cannot be asked."""
+        return None
+
+    def roots(self) -> list[int]:
+        """The processes that it is, with their descendants."""
+        assert self.process is not None
+        return [self.process.pid]
+
+    def start(self, settle: float = 0.0) -> None:
+        """
+        Start it, and wait until it answers a C-ECHO.
+
+        @param settle: seconds to wait before its first work.
+        @raise NotStarted: it does not.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.prepare()
         with open(self.folder / "output.log", "ab") as output:
             self.process = subprocess.Popen(
                 self.command(),
@@ -87,44 +151,43 @@ class Server:
                 env=self.environment(),
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         deadline = time.monotonic() + 60
         echo = [dcmtk("echoscu"), "-q", "-to", "2", "-aec", self.aeTitle]
         echo += [HOST, str(self.port)]
         while subprocess.run(echo, capture_output=True).returncode:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "output.log").read_text(errors="replace")
-                raise SystemExit(f"{self.name} does not start; it says:\n{said}")
+                said = self.said()
+                self.stop()
+                last = (said.splitlines() or ["without a word"])[-1]
+                raise NotStarted(f"it does not start: {last}\n{said}")
             time.sleep(0.1)
         # What the server before has left to the disk is not this one's work.
         os.sync()
-        time.sleep(SETTLE)
-
-    def addDestination(self) -> None:
-        """Make it know L{DESTINATION}."""
+        time.sleep(settle)
 
     def stop(self) -> None:
         """Stop it and wait for its end."""
         if self.process is not None:
+            family = processes.tree([self.process.pid])
             self.process.terminate()
             try:
-                self.process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(60)
+            finally:
+                # Also where we are interrupted meanwhile.
+                if self.process.poll() is None:
+                    self.process.kill()
+                    self.process.wait()
+            # One that forks leaves children whose peer has not hung up yet.
+            names = {child.pid: child.name for child in family}
+            for left in processes.tree(names):
+                if names.get(left.pid) == left.name:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(left.pid, signal.SIGKILL)
             self.process = None
-
-    def memory(self, kind: str = "VmRSS") -> float:
-        """MiB of the server's process, by a line of C{/proc/PID/status}."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(kind))
-        return int(line.split()[1]) / 1024
-
-    def resetPeak(self) -> None:
-        """Let C{VmHWM} begin anew (proc(5), clear_refs)."""
-        assert self.process is not None
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        self.tidy()
 
 
 class D360(Server):
@@ -134,22 +197,36 @@ class D360(Server):
     aeTitle = "D360PACS"
     settings = "embedded PostgreSQL, fsync on; all else as installed"
 
+    #: A configuration file to run it with, if any.
+    configuration: Path | None = None
+
     def version(self) -> str:
         from d360 import __version__
 
         return __version__
 
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self.folder / "data"
+
+    def environment(self) -> dict[str, str]:
+        """See L{Server.environment}."""
+        return nagle(off=False)
+
     def command(self) -> list[str]:
         twistd = Path(sys.executable).with_name("twistd")
+        given = self.configuration
         return [
             str(twistd),
             "--nodaemon",
             "--pidfile=",
             f"--logfile={self.folder / 'twistd.log'}",
             "d360",
+            *([f"--config={given.resolve()}"] if given else []),
             f"--port={self.port}",
             f"--web-port={self.webPort}",
-            f"--data-directory={self.folder / 'data'}",
+            f"--data-directory={self.data}",
         ]
 
     def addDestination(self) -> None:
@@ -158,50 +235,3 @@ class D360(Server):
         url = f"http://{HOST}:{self.webPort}"
         add = ["ae", "add", DESTINATION, HOST, str(self.destinationPort)]
         subprocess.run([d360ctl, "--url", url, *add], check=True, capture_output=True)
-
-
-class Orthanc(Server):
-    """Debian's package, with its SQLite index."""
-
-    name = "Orthanc"
-    aeTitle = "ORTHANC"
-    settings = "SQLite, SyncStorageArea on (its default), TCP_NODELAY=1"
-
-    def available(self) -> bool:
-        return shutil.which("Orthanc") is not None
-
-    def version(self) -> str:
-        output = subprocess.run(
-            ["Orthanc", "--version"], capture_output=True, text=True
-        )
-        return output.stdout.split("\n")[0].removeprefix("Orthanc ")
-
-    def environment(self) -> dict[str, str]:
-        return dict(os.environ, TCP_NODELAY="1")
-
-    def command(self) -> list[str]:
-        configuration = self.folder / "orthanc.json"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "DicomAet": self.aeTitle,
-                    "DicomPort": self.port,
-                    "HttpPort": self.webPort,
-                    "StorageDirectory": str(self.folder / "data"),
-                    "DicomAlwaysAllowStore": True,
-                    "DicomAlwaysAllowFind": True,
-                    "DicomAlwaysAllowGet": True,
-                    "DicomAlwaysAllowMove": True,
-                    "DicomModalities": {
-                        "destination": [DESTINATION, HOST, self.destinationPort]
-                    },
-                    "LimitFindResults": 0,
-                    "LimitFindInstances": 0,
-                    "Plugins": [],
-                }
-            )
-        )
-        return ["Orthanc", str(configuration)]
-
-
-KNOWN: dict[str, type[Server]] = {"d360": D360, "orthanc": Orthanc}
