@@ -161,9 +161,15 @@ class Log:
 
 @frozen
 class Configuration:
-    """Everything that can be configured, see C{etc/d360.toml}."""
+    """
+    Everything that can be configured, see C{etc/d360.toml}.
+
+    @ivar workers: processes that serve associations; 0 for as many as suit the
+        machine.
+    """
 
     dataDirectory: Path = _option(Path("d360-data"), _path)
+    workers: int = _option(0, _number(0, 64))
     dicom: DICOM = _section(DICOM)
     web: Web = _section(Web)
     database: Database = _section(Database)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from d360.logs import ContextLogger
-    from d360.metrics.values import LiveAssociation, LogEvent, RateHistory
+    from d360.metrics.values import LiveAssociation, LogEvent, RateHistory, WorkerState
     from d360.model import (
+        Announcement,
         AssociationRequest,
         Blob,
         Command,
@@ -273,6 +274,16 @@ class IOperation(Interface):
         @raise AssociationEnded: it cannot be sent any more.
         """
 
+    def respondAll(status: int, datasets: Sequence[bytes]) -> Deferred[None]:
+        """
+        Send pending responses, one for each data set, in one write: a query
+        has thousands, and a write each costs more than all the rest of them.
+
+        @param datasets: encoded in the context's transfer syntax.
+        @return: as L{respond}.
+        @raise AssociationEnded: they cannot be sent any more.
+        """
+
     def whenCancelled() -> Deferred[None]:
         """
         Fires when a C-CANCEL for this operation comes or the association
@@ -315,12 +326,30 @@ class IBlobWriter(IConsumer):
 
     size: int = Attribute("Bytes of the data set written so far.")
 
-    def commit(study: str, series: str, instance: str) -> Deferred[Blob]:
+    def expect(study: str, series: str, instance: str) -> None:
+        """
+        What L{commit} will be called with, if it is: so the file can have its
+        place, and a part of its bytes be written there, before it is complete.
+        A plain call.
+
+        @param study: Study Instance UID, and so on: valid UIDs.
+        @raise ArchiveError: they are none.
+        """
+
+    def commit(
+        study: str,
+        series: str,
+        instance: str,
+        placed: Callable[[Blob], None] | None = None,
+    ) -> Deferred[Blob]:
         """
         Make it durable under its place in the archive. Until L{settle}, it
         stays marked as one that the index may not know.
 
         @param study: Study Instance UID, and so on: valid UIDs.
+        @param placed: is called once, before the result is there: the file has
+            its place and its mark, so that the index may be told of it; this is
+            what it will be when it is durable. Not called if it fails before.
         @raise ArchiveError: it could not be kept, and is gone. Its cause is
             the C{OSError}, if there was one.
         """
@@ -367,13 +396,20 @@ class IArchive(Interface):
     def exists(location: Location) -> Deferred[bool]:
         """Whether the file is there."""
 
+    def sync(location: Location) -> Deferred[None]:
+        """
+        Have a file durable that another may be about to commit.
+
+        @raise ArchiveError: it cannot be.
+        """
+
     def open(location: Location, size: int, digest: bytes) -> Deferred[IDatasetReader]:
         """
         Read a file's data set, after a check that it is the one that was
         stored.
 
         @param size: of the data set.
-        @param digest: its SHA-256.
+        @param digest: of the data set, see L{d360.digests}.
         @raise ArchiveError: the file is gone, or holds other bytes.
         """
 
@@ -475,6 +511,32 @@ class IIndex(Interface):
         takes its place even if the bytes are the same.
         """
 
+    def announce(
+        record: InstanceRecord, location: Location
+    ) -> Deferred[Announcement | None]:
+        """
+        As L{register}, for an instance whose file has its place and its mark
+        but is not durable yet; only if the index does not know the instance.
+        Until it is confirmed it is among the L{unconfirmed}, also after a crash.
+
+        @return: C{None} where it is known, and nothing was changed.
+        """
+
+    def confirm(announcement: Announcement) -> None:
+        """
+        The file is durable, or the instance forgotten. A plain call, which is
+        not durable itself.
+        """
+
+    def unconfirmed() -> Deferred[tuple[StoredInstance, ...]]:
+        """
+        What was announced and not confirmed, by whichever process, and perhaps
+        some that were: for the start, before there is anything to announce.
+        """
+
+    def confirmAll() -> Deferred[None]:
+        """What is L{unconfirmed} was looked at."""
+
     def match(query: Query) -> IMatches:
         """
         The entities that match, each once, in a stable order. A plain call;
@@ -487,8 +549,11 @@ class IIndex(Interface):
         Number. C{query.returned} is not looked at. A plain call.
         """
 
-    def isAt(location: Location) -> Deferred[bool]:
-        """Whether an instance is entered with this location."""
+    def storedAt(location: Location) -> Deferred[StoredInstance | None]:
+        """
+        The instance that is entered with this location. What was sent to the
+        index before, by whomever, has had its effect.
+        """
 
     def locationsBelow(folder: str) -> Deferred[tuple[Location, ...]]:
         """The locations entered whose path begins with C{folder + "/"}."""
@@ -719,6 +784,27 @@ class IRecentEvents(Interface):
 
     def recent() -> tuple[LogEvent, ...]:
         """The last ones, the latest first. A plain call."""
+
+
+class IWorkers(Interface):
+    """The processes that serve associations, if there are several."""
+
+    def states() -> tuple[WorkerState, ...]:
+        """Each of them, as far as is known. A plain call."""
+
+    def refresh(what: str) -> Deferred[None]:
+        """
+        Ask all of them what they have counted; fires soon, also where one
+        does not answer. Never fails.
+
+        @param what: C{"counters"}, C{"rates"} or C{"associations"}.
+        """
+
+    def said(what: str) -> Sequence[Any]:
+        """
+        What each has answered last, those that have died included. A plain
+        call.
+        """
 
 
 class IAssociations(Interface):

@@ -298,7 +298,7 @@ class InstanceRecord:
     What the index keeps of an instance: its indexed attributes as Unicode
     text, C{""} where absent, and where it came from.
 
-    @ivar digest: SHA-256 of the data set as received.
+    @ivar digest: of the data set as received, see L{d360.digests}.
     @ivar size: of the data set, in bytes.
     @ivar sourceAddress: the host that sent it.
     @ivar receivedAt: aware, UTC.
@@ -398,6 +398,19 @@ class Registration:
     outcome: Outcome
     location: Location
     superseded: Location | None = None
+    patientConflict: bool = False
+
+
+@frozen
+class Announcement:
+    """
+    An instance that was entered before its file was durable.
+
+    @ivar number: the index' own.
+    @ivar patientConflict: as for L{Registration}.
+    """
+
+    number: int
     patientConflict: bool = False
 
 

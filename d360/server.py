@@ -86,6 +86,11 @@ class DataDirectory:
             self._lock = None
 
 
+def _listenTCP(reactor: Any, *arguments: Any) -> IListeningPort:
+    port: IListeningPort = reactor.listenTCP(*arguments)
+    return port
+
+
 @frozen
 class Listener:
     """
@@ -93,6 +98,7 @@ class Listener:
 
     @ivar what: for people, such as C{"DICOM"}.
     @ivar option: the option that chooses another port.
+    @ivar listen: makes the port, of the reactor and what C{listenTCP} takes.
     """
 
     what: str
@@ -100,6 +106,7 @@ class Listener:
     address: str
     port: int
     factory: Any
+    listen: Callable[..., IListeningPort] = _listenTCP
 
 
 class Ports:
@@ -121,12 +128,16 @@ class Ports:
         """
         for listener in self._listeners:
             try:
-                port = self._reactor.listenTCP(
-                    listener.port, listener.factory, BACKLOG, listener.address
+                port = listener.listen(
+                    self._reactor,
+                    listener.port,
+                    listener.factory,
+                    BACKLOG,
+                    listener.address,
                 )
             except CannotListenError as error:
                 raise StartupError(_whyNot(listener, error)) from None
-            port.stopReading()
+            port.stopReading()  # type: ignore[attr-defined]
             self._ports.append(port)
 
     def serve(self) -> list[str]:
@@ -291,14 +302,7 @@ class Server(Service):
                 "{count} files that an earlier run had left were resolved",
                 count=resolved,
             )
-        # What has been made up to now stays; looking through it again and
-        # again is what a collection mostly does.
-        gc.collect()
-        gc.freeze()
-        # A stored instance makes some hundred objects that live as long as it
-        # is under way; to look for cycles after each takes a tenth of the time
-        # that the process computes.
-        gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+        settleMemory()
         where = ", ".join(self._parts.ports.serve())
         _log.info("{ready} is ready: {where}", ready=self._parts.ready, where=where)
 
@@ -327,7 +331,9 @@ class Server(Service):
         if self._opening is not None:
             self._opening.cancel()
         await parts.ports.close()
-        await self._endConnections("the server stops")
+        await endConnections(
+            self._reactor, parts, parts.shutdownTimeout, "the server stops"
+        )
         await parts.stopWork()
         await parts.database.close()
         parts.threads.stop()
@@ -336,26 +342,64 @@ class Server(Service):
         if self._observer is not None:
             globalLogPublisher.removeObserver(self._observer)
 
-    @asynchronous
-    async def _endConnections(self, why: str) -> None:
-        """Those without an operation at once, the others when they have ended."""
-        parts = self._parts
-        deadline = self._reactor.seconds() + parts.shutdownTimeout
-        parts.closeUnassociated(why)
-        parts.finish(why)
-        while self._reactor.seconds() < deadline:
-            try:
-                await parts.whenEmpty().addTimeout(1.0, self._reactor)
-                return
-            except TimeoutError:
-                # A peer had its time to close a connection that is aborted.
-                parts.closeUnassociated(why)
-        _log.warn(
-            "operations have not ended within {seconds} s; they are aborted",
-            seconds=parts.shutdownTimeout,
-        )
-        parts.abortAll(why)
-        parts.closeUnassociated(why)
+
+class IConnections(Protocol):
+    """What is to be ended when a process stops; see L{Parts}."""
+
+    @property
+    def finish(self) -> Callable[[str], None]:
+        """Has the associations end after their operations."""
+
+    @property
+    def closeUnassociated(self) -> Callable[[str], None]:
+        """Closes the connections that have no association."""
+
+    @property
+    def whenEmpty(self) -> Callable[[], Deferred[None]]:
+        """Fires when no connection is open."""
+
+    @property
+    def abortAll(self) -> Callable[[str], None]:
+        """Aborts the associations that are left."""
+
+
+@asynchronous
+async def endConnections(
+    clock: Any, connections: IConnections, patience: float, why: str
+) -> None:
+    """
+    Those without an operation at once, the others when they have ended.
+
+    @param patience: seconds that operations may take; then they are aborted.
+    """
+    deadline = clock.seconds() + patience
+    connections.closeUnassociated(why)
+    connections.finish(why)
+    while clock.seconds() < deadline:
+        try:
+            await connections.whenEmpty().addTimeout(1.0, clock)
+            return
+        except TimeoutError:
+            # A peer had its time to close a connection that is aborted.
+            connections.closeUnassociated(why)
+    _log.warn(
+        "operations have not ended within {seconds} s; they are aborted",
+        seconds=patience,
+    )
+    connections.abortAll(why)
+    connections.closeUnassociated(why)
+
+
+def settleMemory() -> None:
+    """Once a process is complete: spare what it is made of further looks."""
+    # What has been made up to now stays; looking through it again and again is
+    # what a collection mostly does.
+    gc.collect()
+    gc.freeze()
+    # A stored instance makes some hundred objects that live as long as it is
+    # under way; to look for cycles after each takes a tenth of the time that
+    # the process computes.
+    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
 
 
 def _raiseOpenFiles() -> None:

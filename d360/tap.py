@@ -1,22 +1,20 @@
 """
-C{twistd d360}: the options of the command line, and the server put together
-from its parts. The only module that names concrete classes, and the only one
-that knows the reactor.
+C{twistd d360}: the server put together from its parts. Its own process is here,
+and what all processes are made of in L{d360.composition}.
 """
 
 from __future__ import annotations
 
 import sys
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.internet import reactor as _reactor
 from twisted.logger import ILogObserver, LogPublisher
-from twisted.python.usage import Options as TwistedOptions
-from twisted.python.usage import UsageError
+from twisted.web.server import Site
 
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
@@ -30,121 +28,72 @@ from d360.admin.watching import (
     SettingsResource,
 )
 from d360.admin.worklist import WorklistResource
-from d360.archive.files import FileArchive
-from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
-from d360.config import DICOM, Configuration, load
-from d360.dimse.association import Associations
-from d360.dimse.opener import AssociationOpener
-from d360.errors import ConfigurationError, StartupError
+from d360.composition import (
+    Requesting,
+    Stores,
+    makeReadings,
+    makeRequesting,
+    makeServing,
+    makeStores,
+    portionOf,
+    processReadings,
+    recoverWorkers,
+    settingsOf,
+    workersOf,
+)
+from d360.config import Configuration
+from d360.errors import StartupError
 from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
 from d360.index.migration import checkAndMigrate
-from d360.index.remoteaes import PostgreSQLRemoteAEs
-from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociationOpener, IAssociations
-from d360.logs import RecentEvents, fileObserver, setThreshold
-from d360.metrics.counters import Metrics
+from d360.interfaces import (
+    IAssociations,
+    ILiveAssociations,
+    IRates,
+    IRecentEvents,
+    IWorkers,
+)
+from d360.logs import FileObserver, RecentEvents, fileObserver, setThreshold
+from d360.metrics.counters import Metrics, Work
 from d360.metrics.exposition import Exposition, Reading
-from d360.metrics.opener import CountingOpener
-from d360.server import DataDirectory, Listener, Parts, Ports, Server
-from d360.services.admission import Admission
-from d360.services.find import FindService
+from d360.metrics.merging import (
+    COUNTERS,
+    AllAssociations,
+    AllEvents,
+    AllRates,
+    NoAssociations,
+    NoWorkers,
+    merge,
+    total,
+    withWorkers,
+)
+from d360.metrics.values import LogEvent
+from d360.options import Options
+from d360.server import (
+    DataDirectory,
+    IConnections,
+    Listener,
+    Parts,
+    Ports,
+    Server,
+)
 from d360.services.recovery import Recovery
-from d360.services.registry import ServiceRegistry
 from d360.services.reindex import Reindex
-from d360.services.retrieve import GetService, MoveService
-from d360.services.sending import Sender
-from d360.services.storage import StorageService
 from d360.services.studies import Sending, Studies
-from d360.services.verification import VerificationSCU, VerificationService
-from d360.services.worklist import WorklistService
+from d360.services.verification import VerificationSCU
 from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
-from d360.settings import settingsInEffect
-from d360.transcoding.transcoder import Transcoder
-from d360.ul.factory import UpperLayerFactory
-from d360.ul.settings import UpperLayerSettings
+from d360.settings import settingsInEffect, settingsWithSecrets
+from d360.ul.factory import numberAssociations
+from d360.workers.doorway import Doorway, listen
+from d360.workers.lines import WithoutLines, shownElsewhere
+from d360.workers.workers import Workers
 
 reactor: Any = _reactor
 
-#: Threads that wait for the disk. Each association waits for one at a time.
-DISK_THREADS = 16
-
-#: Connections that have no association, yet or any more, beyond those that
-#: have one: to be told that there are too many takes a connection.
-CONNECTIONS_WITHOUT = 256
-
-
-class Options(TwistedOptions):
-    """
-    The options of C{twistd d360}.
-
-    @ivar configuration: what they and the file come to.
-    """
-
-    synopsis = "[options]"
-    longdesc = (
-        "A DICOM archive server (PACS). Options given here win over those of "
-        "the configuration file, which has more of them: see etc/d360.toml."
-    )
-    optParameters = [
-        ["config", "c", None, "Configuration file (TOML)."],
-        ["port", "p", None, "DICOM port [default: 104]."],
-        ["address", None, None, "IP address to listen on [default: 127.0.0.1]."],
-        ["aet", "a", None, "AE title of this server [default: D360PACS]."],
-        ["web-port", "w", None, "Port for administration by HTTP [default: 8360]."],
-        ["data-directory", "d", None, "Where everything is kept [default: d360-data]."],
-        [
-            "database",
-            None,
-            None,
-            "URL of a PostgreSQL server [default: an embedded one].",
-        ],
-    ]
-    #: Which key of the file each of them stands for.
-    _keyOf = {
-        "port": "dicom.port",
-        "address": "dicom.address",
-        "aet": "dicom.ae_title",
-        "web-port": "web.port",
-        "data-directory": "data_directory",
-        "database": "database.url",
-    }
-
-    configuration: Configuration
-
-    def parseOptions(self, options: Any = None) -> None:
-        """See L{TwistedOptions.parseOptions}; a mistake ends in one line."""
-        try:
-            super().parseOptions(options)
-        except (UsageError, ConfigurationError) as error:
-            raise SystemExit(f"twistd d360: {error}; see twistd d360 --help") from None
-
-    def parseArgs(self, *arguments: str) -> None:
-        """There are none."""
-        if arguments:
-            raise UsageError(f"unexpected argument {arguments[0]!r}")
-
-    def opt_version(self) -> None:
-        """Print the version and exit."""
-        sys.stdout.write(f"D360 {__version__}\n")
-        sys.exit(0)
-
-    def postOptions(self) -> None:
-        """Read the file and put the options over it."""
-        overrides: dict[str, Any] = {}
-        for option, key in self._keyOf.items():
-            value = self[option]
-            if value is None:
-                continue
-            if option.endswith("port"):
-                if not value.isascii() or not value.isdigit():
-                    raise UsageError(f"--{option} {value!r} is not a number")
-                value = int(value)
-            overrides[key] = value
-        path = self["config"]
-        self.configuration = load(None if path is None else Path(path), overrides)
+#: Seconds that the workers have to end after the time that operations have.
+WORKERS_GRACE = 15.0
 
 
 def _reportStartupError(
@@ -204,219 +153,316 @@ class Database:
 
 
 @frozen
-class _Stores:
-    """What is kept, and what works on it."""
+class _Own:
+    """
+    What the server's own process has, whoever serves the associations.
 
-    threads: DiskThreads
-    archive: FileArchive
+    @ivar portion: its part of the configuration, see L{portionOf}.
+    """
+
+    configuration: Configuration
+    portion: Configuration
     database: Database
-    index: PostgreSQLIndex
-    remoteAEs: PostgreSQLRemoteAEs
-    worklist: PostgreSQLWorklist
-    transcoder: Transcoder
-
-    def prepare(self) -> None:
-        """
-        Make the folders. Blocks.
-
-        @raise ArchiveError: they cannot be used.
-        @raise OSError: likewise.
-        """
-        self.archive.prepare()
-        self.transcoder.start()
+    stores: Stores
+    metrics: Metrics
+    requesting: Requesting
+    recovery: Recovery
+    reindex: Reindex
+    sending: Sending
+    care: WorklistCare
+    events: RecentEvents
 
 
-def _makeStores(configuration: Configuration) -> _Stores:
-    folder, transcoding = configuration.dataDirectory, configuration.transcoding
-    threads = DiskThreads(reactor, DISK_THREADS)
-    archive = FileArchive(str(folder / "archive"), threads.run, reactor.callLater)
+def _makeOwn(configuration: Configuration) -> _Own:
+    portion = portionOf(configuration, 0)
     database = Database(configuration)
-    index = PostgreSQLIndex(
-        reactor, lambda: database.url, database.kind, configuration.database.connections
+    stores = makeStores(reactor, portion, lambda: database.url, database.kind)
+    database.index = stores.index
+    metrics = Metrics(reactor)
+    requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
+    worklist = configuration.worklist
+    return _Own(
+        configuration,
+        portion,
+        database,
+        stores,
+        metrics,
+        requesting,
+        Recovery(stores.archive, stores.index, reactor),
+        Reindex(stores.archive, stores.index, reactor),
+        Sending(
+            stores.index,
+            requesting.sender,
+            requesting.counted,
+            reactor,
+            metrics,
+            portion.dicom.parallelMoves,
+        ),
+        WorklistCare(
+            stores.worklist,
+            reactor,
+            worklist.removeArrived,
+            worklist.removeAfterDays,
+        ),
+        RecentEvents(),
     )
-    database.index = index
-    transcoder = Transcoder(
-        reactor,
-        str(folder / "transcoding"),
-        archive.pathOf,
-        archive.openOther,
-        transcoding.workers,
-        transcoding.timeout,
-        transcoding.maxMemory << 20,
-    )
-    remoteAEs = PostgreSQLRemoteAEs(index.writing)
-    worklist = PostgreSQLWorklist(index.reading, index.writing)
-    return _Stores(threads, archive, database, index, remoteAEs, worklist, transcoder)
 
 
-def _makeServices(
-    dicom: DICOM,
-    stores: _Stores,
-    opener: IAssociationOpener,
-    storage: StorageService,
-    sender: Sender,
-) -> ServiceRegistry:
-    index = stores.index
-    return ServiceRegistry(
-        [
-            VerificationService(),
-            storage,
-            FindService(index, dicom.aeTitle),
-            WorklistService(stores.worklist),
-            GetService(index, sender, reactor),
-            MoveService(
-                index, sender, reactor, stores.remoteAEs, opener, dicom.parallelMoves
+@frozen
+class _Watched:
+    """
+    What there is to see, of all processes together.
+
+    @ivar work: tells what was counted.
+    """
+
+    associations: IAssociations
+    each: ILiveAssociations
+    rates: IRates
+    events: IRecentEvents
+    workers: IWorkers
+    work: Callable[[], Work]
+    readings: Sequence[Reading]
+
+
+def _makeSite(own: _Own, watched: _Watched) -> Site:
+    stores, configuration = own.stores, own.configuration
+    index, archive, remoteAEs = stores.index, stores.archive, stores.remoteAEs
+    title, token = configuration.dicom.aeTitle, configuration.web.token
+    workers = watched.workers
+    verification = VerificationSCU(own.requesting.counted, reactor)
+    studies = Studies(archive, index)
+    status = StatusResource(
+        title, watched.associations, workers, index, archive, reactor
+    )
+    site = makeSite(
+        {
+            b"status": status,
+            b"reindex": ReindexResource(own.reindex),
+            b"aes": RemoteAEsResource(remoteAEs, verification, title),
+            b"studies": StudiesResource(studies, remoteAEs, own.sending),
+            b"jobs": JobsResource(own.sending),
+            b"worklist": WorklistResource(stores.worklist, WorklistForms()),
+            b"rates": RatesResource(watched.rates, workers),
+            b"associations": AssociationsResource(
+                watched.associations, watched.each, workers
             ),
-        ],
-        storage if dicom.acceptUnknownStorage else None,
+            b"errors": ErrorsResource(watched.events),
+            b"settings": SettingsResource(settingsInEffect(configuration)),
+        },
+        token,
+    )
+    exposition = Exposition(watched.work, watched.readings)
+    measured = MetricsResource(
+        exposition, workers, index, archive, reactor, stores.threads.run
+    )
+    site.resource.putChild(b"metrics", MetricsCall(measured, token))
+    return site
+
+
+def _makeParts(
+    own: _Own,
+    listener: Listener,
+    watched: _Watched,
+    connections: IConnections,
+    **others: Any,
+) -> Parts:
+    """
+    @param listener: for DICOM.
+    @param others: further arguments of L{Parts}.
+    """
+    configuration, stores = own.configuration, own.stores
+    dicom, web = configuration.dicom, configuration.web
+    site = _makeSite(own, watched)
+    setThreshold(configuration.log.level)
+    return Parts(
+        directory=DataDirectory(configuration.dataDirectory),
+        ports=Ports(
+            reactor,
+            [listener, Listener("web", "--web-port", web.address, web.port, site)],
+        ),
+        database=own.database,
+        threads=stores.threads,
+        prepareArchive=stores.prepare,
+        finish=connections.finish,
+        closeUnassociated=connections.closeUnassociated,
+        whenEmpty=connections.whenEmpty,
+        abortAll=connections.abortAll,
+        ready=f"D360 {__version__}, {dicom.aeTitle},",
+        **others,
     )
 
 
-def _makeReadings(stores: _Stores, associations: IAssociations) -> list[Reading]:
-    """What the metrics read where it is kept."""
-    threads, registrar = stores.threads, stores.index.registrar
-    waiting = partial(
-        Reading, "d360_queue_length", "What waits for its turn, by what it waits for."
+def _fileObserver(configuration: Configuration) -> FileObserver:
+    path, log = configuration.logFile, configuration.log
+    return fileObserver(path, log.level, log.maxSize << 20, log.keep)
+
+
+@asynchronous
+async def _recover(own: _Own) -> int:
+    found = await own.recovery.recover()
+    found += await recoverWorkers(reactor, own.configuration, own.stores)
+    return found
+
+
+@asynchronous
+async def _stopWork(own: _Own) -> None:
+    await own.care.stop()
+    own.requesting.opener.abortAll("the server is stopping")
+    await own.sending.stop()
+    await own.stores.transcoder.stop()
+    await own.reindex.stop()
+
+
+def _makeAlone(configuration: Configuration) -> Server:
+    """All is done in the one process."""
+    own, dicom = _makeOwn(configuration), configuration.dicom
+    stores = own.stores
+    serving = makeServing(
+        reactor, dicom, stores, own.requesting, own.recovery, own.metrics
     )
-    connections = partial(
-        Reading, "d360_database_connections", "Connections to the database."
+    watched = _Watched(
+        serving.factory,
+        serving.associations,
+        own.metrics.rates,
+        own.events,
+        NoWorkers(),
+        lambda: own.metrics,
+        makeReadings(stores, serving.factory),
     )
-    readings = [
-        Reading(
-            "d360_associations_live",
-            "Associations of peers that are open.",
-            lambda: associations.live,
+
+    @asynchronous
+    async def recover() -> int:
+        found = await _recover(own)
+        own.care.start()
+        return found
+
+    @asynchronous
+    async def stopWork() -> None:
+        await _stopWork(own)
+        await serving.storage.whenTidy()
+        await own.stores.index.registrar.finish()
+        await own.recovery.stop()
+
+    parts = _makeParts(
+        own,
+        Listener("DICOM", "--port", dicom.address, dicom.port, serving.factory),
+        watched,
+        serving,
+        makeLogObserver=lambda: LogPublisher(_fileObserver(configuration), own.events),
+        recover=recover,
+        stopWork=stopWork,
+        shutdownTimeout=dicom.shutdownTimeout,
+    )
+    return Server(reactor, parts)
+
+
+class _LogOfAll:
+    """The log file, which lines of the workers go into, too."""
+
+    def __init__(self, configuration: Configuration, events: RecentEvents) -> None:
+        self._configuration = configuration
+        self._events = events
+        self._append: Callable[[bytes], Any] = lambda lines: None
+
+    def open(self) -> ILogObserver:
+        """See L{Parts.makeLogObserver}."""
+        file = _fileObserver(self._configuration)
+        self._append = file.append
+        return WithoutLines(LogPublisher(file, self._events))
+
+    def append(self, lines: bytes) -> None:
+        """Lines of a worker."""
+        self._append(lines)
+        shownElsewhere(lines)
+
+
+def _makeWorkers(own: _Own, log: _LogOfAll, events: AllEvents) -> Workers:
+    configuration, dicom = own.configuration, own.configuration.dicom
+    return Workers(
+        reactor,
+        workersOf(configuration),
+        settingsWithSecrets(configuration),
+        lambda: own.database.url,
+        dicom.maxAssociations,
+        settingsOf(dicom).maxConnections,
+        dicom.shutdownTimeout,
+        own.metrics,
+        merge,
+        log.append,
+        lambda noted: events.add(
+            LogEvent(datetime.fromtimestamp(noted.time, UTC), noted.level, noted.text)
         ),
-        Reading(
-            "d360_associations_accepted",
-            "Associations of peers that we accepted.",
-            lambda: associations.accepted,
-            isCounter=True,
+    )
+
+
+def _restarts(workers: Workers, number: int) -> Reading:
+    return Reading(
+        "d360_worker_restarts",
+        "How often a process that serves associations was started again.",
+        lambda: sum(s.restarts for s in workers.states() if s.number == number),
+        {"worker": str(number)},
+        isCounter=True,
+    )
+
+
+def _watchAll(own: _Own, workers: Workers, events: AllEvents) -> _Watched:
+    readings = list(makeReadings(own.stores, NoAssociations()))
+    for number in range(1, workers.count + 1):
+        readings += processReadings(number, None)
+        readings.append(_restarts(workers, number))
+    return _Watched(
+        workers,
+        AllAssociations(workers),
+        AllRates(own.metrics.rates, workers),
+        events,
+        workers,
+        lambda: total(own.metrics, workers.said(COUNTERS)),
+        withWorkers(readings, workers),
+    )
+
+
+def _makeWithWorkers(configuration: Configuration) -> Server:
+    """Associations are served by workers; this process does all the rest."""
+    own, dicom = _makeOwn(configuration), configuration.dicom
+    log, events = _LogOfAll(configuration, own.events), AllEvents(own.events)
+    workers = _makeWorkers(own, log, events)
+
+    @asynchronous
+    async def recover() -> int:
+        # Between ours there is room for those of the workers.
+        numberAssociations(workers.count + 1, workers.count + 1)
+        found = await _recover(own)
+        found += await workers.start()
+        own.care.start()
+        return found
+
+    @asynchronous
+    async def stopWork() -> None:
+        await workers.whenEmpty()
+        await _stopWork(own)
+        await own.recovery.stop()
+
+    parts = _makeParts(
+        own,
+        Listener(
+            "DICOM", "--port", dicom.address, dicom.port, Doorway(workers), listen
         ),
-        waiting(lambda: threads.waiting, {"queue": "disk"}),
-        waiting(lambda: registrar.waiting, {"queue": "registration"}),
-        waiting(lambda: stores.transcoder.waiting, {"queue": "transcoding"}),
-    ]
-    pools = {"reading": stores.index.reading, "writing": stores.index.writing}
-    for name, pool in pools.items():
-        for state in ("opened", "idle"):
-            labels = {"pool": name, "state": state}
-            readings.append(connections(partial(getattr, pool, state), labels))
-        labels = {"queue": f"{name} connection"}
-        readings.append(waiting(partial(getattr, pool, "waiting"), labels))
-    return readings
+        _watchAll(own, workers, events),
+        workers,
+        makeLogObserver=log.open,
+        recover=recover,
+        stopWork=stopWork,
+        # They keep to it themselves, and are killed if they do not.
+        shutdownTimeout=dicom.shutdownTimeout + WORKERS_GRACE,
+    )
+    return Server(reactor, parts)
 
 
 def makeService(options: Options) -> Server:
     """Put the server together; nothing is opened yet."""
     sys.excepthook = _reportStartupError
     configuration = options.configuration
-    dicom, web, log = configuration.dicom, configuration.web, configuration.log
-
-    stores = _makeStores(configuration)
-    archive, index, remoteAEs = stores.archive, stores.index, stores.remoteAEs
-    settings = UpperLayerSettings(
-        maxPDULength=dicom.maxPDULength,
-        artim=dicom.artimTimeout,
-        idleTimeout=dicom.idleTimeout,
-        maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
-    )
-    metrics, events = Metrics(reactor), RecentEvents()
-    opener = AssociationOpener(
-        reactor,
-        dicom.aeTitle,
-        evolve(
-            settings,
-            idleTimeout=dicom.responseTimeout,
-            answerTimeout=dicom.responseTimeout,
-        ),
-    )
-    counted = CountingOpener(opener, metrics)
-    recovery = Recovery(archive, index, reactor)
-    storage = StorageService(archive, index, recovery, reactor, dicom.duplicates)
-    sender = Sender(archive, index, stores.transcoder)
-    services = _makeServices(dicom, stores, counted, storage, sender)
-    associations = Associations(services, reactor, metrics)
-    admission = Admission(
-        dicom.aeTitle,
-        dicom.acceptAnyCalledAE,
-        dicom.maxAssociations,
-        remoteAEs if dicom.requireKnownCallers else None,
-    )
-    factory = UpperLayerFactory(
-        associations.build, admission, services, reactor, settings, metrics
-    )
-    reindex = Reindex(archive, index, reactor)
-    verification = VerificationSCU(counted, reactor)
-    studies = Studies(archive, index)
-    sending = Sending(index, sender, counted, reactor, metrics, dicom.parallelMoves)
-    site = makeSite(
-        {
-            b"status": StatusResource(dicom.aeTitle, factory, index, archive, reactor),
-            b"reindex": ReindexResource(reindex),
-            b"aes": RemoteAEsResource(remoteAEs, verification, dicom.aeTitle),
-            b"studies": StudiesResource(studies, remoteAEs, sending),
-            b"jobs": JobsResource(sending),
-            b"worklist": WorklistResource(stores.worklist, WorklistForms()),
-            b"rates": RatesResource(metrics.rates),
-            b"associations": AssociationsResource(factory, associations),
-            b"errors": ErrorsResource(events),
-            b"settings": SettingsResource(settingsInEffect(configuration)),
-        },
-        web.token,
-    )
-    exposition = Exposition(metrics, _makeReadings(stores, factory))
-    measured = MetricsResource(exposition, index, archive, reactor, stores.threads.run)
-    site.resource.putChild(b"metrics", MetricsCall(measured, web.token))
-
-    care = WorklistCare(
-        stores.worklist,
-        reactor,
-        configuration.worklist.removeArrived,
-        configuration.worklist.removeAfterDays,
-    )
-
-    @asynchronous
-    async def recover() -> int:
-        found = await recovery.recover()
-        care.start()
-        return found
-
-    @asynchronous
-    async def stopWork() -> None:
-        await care.stop()
-        opener.abortAll("the server is stopping")
-        await sending.stop()
-        await stores.transcoder.stop()
-        await reindex.stop()
-        await storage.whenTidy()
-        await recovery.stop()
-
-    def makeLogObserver() -> ILogObserver:
-        path, size = configuration.logFile, log.maxSize << 20
-        return LogPublisher(fileObserver(path, log.level, size, log.keep), events)
-
-    setThreshold(log.level)
-    parts = Parts(
-        directory=DataDirectory(configuration.dataDirectory),
-        makeLogObserver=makeLogObserver,
-        ports=Ports(
-            reactor,
-            [
-                Listener("DICOM", "--port", dicom.address, dicom.port, factory),
-                Listener("web", "--web-port", web.address, web.port, site),
-            ],
-        ),
-        database=stores.database,
-        threads=stores.threads,
-        prepareArchive=stores.prepare,
-        recover=recover,
-        finish=associations.finish,
-        closeUnassociated=factory.closeUnassociated,
-        whenEmpty=factory.whenEmpty,
-        abortAll=factory.abortAll,
-        stopWork=stopWork,
-        shutdownTimeout=dicom.shutdownTimeout,
-        ready=f"D360 {__version__}, {dicom.aeTitle},",
-    )
-    return Server(reactor, parts)
+    if workersOf(configuration) == 1:
+        return _makeAlone(configuration)
+    return _makeWithWorkers(configuration)

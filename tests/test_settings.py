@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.config import load, options
-from d360.settings import settingsInEffect
+from d360.settings import settingsInEffect, settingsWithSecrets
 
 
 class SettingsTests(SynchronousTestCase):
@@ -47,3 +47,19 @@ class SettingsTests(SynchronousTestCase):
         text = json.dumps(settings)
         self.assertNotIn("long secret", text)
         self.assertNotIn("password", text)
+
+    def test_another(self) -> None:
+        """Another process makes the same configuration of it."""
+        ours = load(
+            None,
+            {
+                "data_directory": "here",
+                "workers": 3,
+                "dicom.duplicates": "keep",
+                "web.token": "long secret",
+                "database.url": "postgresql://d360:password@host/d360",
+            },
+        )
+        settings = settingsWithSecrets(ours)
+        self.assertEqual(load(None, json.loads(json.dumps(settings))), ours)
+        self.assertEqual(settings["web.token"], "long secret")

@@ -9,13 +9,14 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
-from d360 import tap
+from d360 import composition
 from d360.errors import StartupError
 from d360.logs import Logger
 from d360.model import Duplicates
 from d360.server import Server
 from d360.tap import Options, makeService
 from d360.ul.factory import UpperLayerFactory
+from d360.workers.doorway import Doorway
 
 
 class OptionsTests(SynchronousTestCase):
@@ -112,9 +113,9 @@ class ServiceTestCase(SynchronousTestCase):
         self.patch(Logger, "threshold", Logger.threshold)
         self.data = Path(self.mktemp()).absolute()
 
-    def make(self, text: str = "") -> Server:
+    def make(self, text: str = "", workers: int = 1) -> Server:
         path = Path(self.mktemp())
-        path.write_text(text)
+        path.write_text(f"workers = {workers}\n{text}")
         options = Options()
         options.parseOptions(
             [f"--config={path}", "--aet=PACS", f"--data-directory={self.data}"]
@@ -136,6 +137,17 @@ class ServiceTests(ServiceTestCase):
         self.assertEqual((dicom.option, web.option), ("--port", "--web-port"))
         self.assertEqual(server._parts.shutdownTimeout, 7)
         self.assertIn("PACS", server._parts.ready)
+        self.assertFalse(self.data.exists())
+
+    def test_workers(self) -> None:
+        """Connections are handed over where others serve them."""
+        server = self.make("[dicom]\nshutdown_timeout = 7\n", workers=3)
+        dicom, web = server._parts.ports._listeners
+        self.assertIsInstance(dicom.factory, Doorway)
+        self.assertIsInstance(web.factory, Site)
+        self.assertEqual((dicom.port, dicom.option), (104, "--port"))
+        # Which the workers keep to themselves.
+        self.assertGreater(server._parts.shutdownTimeout, 7)
         self.assertFalse(self.data.exists())
 
     def test_database(self) -> None:
@@ -168,7 +180,7 @@ class ServiceTests(ServiceTestCase):
 
     def test_disk(self) -> None:
         """There are threads for the disk, for more than one association."""
-        self.assertGreater(tap.DISK_THREADS, 1)
+        self.assertGreater(composition.DISK_THREADS, 1)
 
 
 class WatchingTests(ServiceTestCase):
@@ -182,11 +194,27 @@ class WatchingTests(ServiceTestCase):
         for name in (b"rates", b"associations", b"errors", b"settings"):
             self.assertIn(name, children[b"api"].children)
 
+    def metrics(self, workers: int) -> str:
+        """What is there before anything has begun."""
+        _, web = self.make(workers=workers)._parts.ports._listeners
+        resource = web.factory.resource.children[b"metrics"].children[b""]
+        return str(resource._exposition.text(False, None).decode())
+
+    def test_workersMetrics(self) -> None:
+        """The same, and what is of each worker."""
+        text = self.metrics(2)
+        for line in (
+            "d360_associations_accepted_total 0.0",
+            'd360_queue_length{queue="disk"} 0.0',
+            'd360_worker_cpu_seconds_total{worker="2"} 0.0',
+            'd360_worker_restarts_total{worker="2"} 0.0',
+        ):
+            self.assertIn(f"{line}\n", text)
+        self.assertNotIn("worker", self.metrics(1))
+
     def test_metrics(self) -> None:
         """What is read where it is kept can be read."""
-        _, web = self.make()._parts.ports._listeners
-        resource = web.factory.resource.children[b"metrics"].children[b""]
-        text = resource._exposition.text(False, None).decode()
+        text = self.metrics(1)
         for line in (
             "d360_associations_live 0.0",
             "d360_associations_accepted_total 0.0",

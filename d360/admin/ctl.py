@@ -79,6 +79,10 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
         f"  associations  {associations['live']} open, "
         f"{associations['accepted']} since the start"
     )
+    workers = answer["workers"]
+    if workers:
+        serving = sum(worker["answers"] for worker in workers)
+        print(f"  workers       {serving} of {len(workers)} serve")
     database = answer["database"]
     if database["available"]:
         print(f"  database      {database['kind']} PostgreSQL {database['version']}")

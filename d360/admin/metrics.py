@@ -13,7 +13,7 @@ from twisted.web.server import Request
 from d360.admin.resource import JSONResource, log
 from d360.admin.site import API
 from d360.errors import D360Error
-from d360.interfaces import IArchive, IExposition, IIndex
+from d360.interfaces import IArchive, IExposition, IIndex, IWorkers
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class MetricsResource(JSONResource):
     def __init__(
         self,
         exposition: IExposition,
+        workers: IWorkers,
         index: IIndex,
         archive: IArchive,
         clock: IReactorTime,
@@ -39,6 +40,7 @@ class MetricsResource(JSONResource):
     ) -> None:
         super().__init__()
         self._exposition = exposition
+        self._workers = workers
         self._index = index
         self._archive = archive
         self._clock = clock
@@ -49,8 +51,10 @@ class MetricsResource(JSONResource):
         # All are asked before one is waited for.
         asking = self._inTime(self._index.state())
         measuring = self._inTime(self._archive.space())
+        counting = self._workers.refresh("counters")
         reading = self._inTime(self._inThread(self._exposition.processText))
         state, space, process = await asking, await measuring, await reading
+        await counting
         answers = state is not None and state.available
         return self._exposition.text(answers, space) + (process or b"")
 

@@ -17,8 +17,9 @@ from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
 from d360.admin.static import putPage
+from d360.admin.watching import rfc3339
 from d360.errors import DatabaseUnavailable
-from d360.interfaces import IArchive, IAssociations, IIndex, IReindex
+from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
 
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
@@ -31,6 +32,7 @@ class StatusResource(JSONResource):
         self,
         aeTitle: str,
         associations: IAssociations,
+        workers: IWorkers,
         index: IIndex,
         archive: IArchive,
         clock: IReactorTime,
@@ -38,13 +40,15 @@ class StatusResource(JSONResource):
         super().__init__()
         self._aeTitle = aeTitle
         self._associations = associations
+        self._workers = workers
         self._index = index
         self._archive = archive
         self._clock = clock
         self._startedAt = clock.seconds()
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """Version, uptime, associations, counts, database and disk."""
+        """Version, uptime, associations, workers, counts, database and disk."""
+        asking = self._workers.refresh("counters")
         database = await self._index.state()
         counts = None
         if database.available:
@@ -54,6 +58,7 @@ class StatusResource(JSONResource):
                 # It went away between the two questions; say so, as the rest
                 # of the answer is of use all the same.
                 database = await self._index.state()
+        await asking
         return {
             "version": __version__,
             "ae_title": self._aeTitle,
@@ -62,6 +67,10 @@ class StatusResource(JSONResource):
                 "live": self._associations.live,
                 "accepted": self._associations.accepted,
             },
+            "workers": [
+                asdict(state) | {"since": rfc3339(state.since)}
+                for state in self._workers.states()
+            ],
             "counts": counts,
             "database": asdict(database),
             "disk": asdict(await self._archive.space()),

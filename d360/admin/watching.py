@@ -15,13 +15,14 @@ from d360.interfaces import (
     ILiveAssociations,
     IRates,
     IRecentEvents,
+    IWorkers,
 )
 
 #: Associations that are listed at most: those established last.
 MAX_ASSOCIATIONS = 100
 
 
-def _time(time: datetime) -> str:
+def rfc3339(time: datetime) -> str:
     """RFC 3339, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -29,16 +30,18 @@ def _time(time: datetime) -> str:
 class RatesResource(JSONResource):
     """C{/api/rates}: the last day's work, minute by minute."""
 
-    def __init__(self, rates: IRates) -> None:
+    def __init__(self, rates: IRates, workers: IWorkers) -> None:
         super().__init__()
         self._rates = rates
+        self._workers = workers
 
     async def get(self, request: Request) -> dict[str, Any]:
         """All lists have the same length; their last number is still growing."""
+        await self._workers.refresh("rates")
         history = self._rates.history()
         return {
             "interval_seconds": history.interval,
-            "from": _time(history.start),
+            "from": rfc3339(history.start),
             "stored": history.stored,
             "bytes": history.bytes,
             "queries": history.queries,
@@ -50,13 +53,20 @@ class RatesResource(JSONResource):
 class AssociationsResource(JSONResource):
     """C{/api/associations}: who is connected."""
 
-    def __init__(self, associations: IAssociations, each: ILiveAssociations) -> None:
+    def __init__(
+        self,
+        associations: IAssociations,
+        each: ILiveAssociations,
+        workers: IWorkers,
+    ) -> None:
         super().__init__()
         self._associations = associations
         self._each = each
+        self._workers = workers
 
     async def get(self, request: Request) -> dict[str, Any]:
         """How many there are, and the latest of them one by one."""
+        await self._workers.refresh("associations")
         return {
             "live": self._associations.live,
             "associations": [
@@ -65,7 +75,7 @@ class AssociationsResource(JSONResource):
                     "calling": one.callingAETitle,
                     "called": one.calledAETitle,
                     "peer": one.peer,
-                    "since": _time(one.since),
+                    "since": rfc3339(one.since),
                     "operation": one.operation,
                     "operations": one.operations,
                 }
@@ -85,7 +95,7 @@ class ErrorsResource(JSONResource):
         """The latest first."""
         return {
             "errors": [
-                asdict(event) | {"time": _time(event.time)}
+                asdict(event) | {"time": rfc3339(event.time)}
                 for event in self._events.recent()
             ]
         }

@@ -21,13 +21,16 @@ from itertools import count
 from typing import Any, BinaryIO, TypeVar
 from weakref import WeakValueDictionary
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from d360.archive.blocks import Blocks
+from d360.archive.disk import IDisk, IDiskMaker, InThread, ThreadedDisk
 from d360.archive.incoming import (
     FOLDER_MODE,
     Folders,
-    IncomingFile,
+    IncomingFiles,
+    awaitOthers,
     syncFolder,
     takesDirect,
 )
@@ -40,14 +43,18 @@ from d360.archive.layout import (
     fromMark,
     markOf,
 )
-from d360.archive.reader import Wanted, openCached, openDataset
-from d360.archive.writer import InThread, Later, Settling, Writer
+from d360.archive.reader import DatasetReader, Wanted, openCached, openDataset
+from d360.archive.writer import Later, Settling, Writer
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import DiskSpace, Location
 
 T = TypeVar("T")
+
+
+def _tellNow(function: Callable[[T], None], argument: T) -> None:
+    function(argument)
 
 
 @implementer(IArchive)
@@ -60,18 +67,28 @@ class FileArchive:
         Deferred of its result; jobs must be able to run side by side.
     @param later: if given, marks are taken away some time later, several at
         once.
+    @param makeDisk: makes what new files are written by, when the folders are
+        there; if not given, that is done by C{inThread}.
+    @param incoming: the folder for what is on its way, below the archive's:
+        each process that writes has its own, which is L{INCOMING} or in it.
     """
 
     def __init__(
-        self, directory: str, inThread: InThread, later: Later | None = None
+        self,
+        directory: str,
+        inThread: InThread,
+        later: Later | None = None,
+        makeDisk: IDiskMaker | None = None,
+        incoming: str = INCOMING,
     ) -> None:
         self._root = os.path.abspath(directory)
         self._inThread = inThread
-        self._settling = Settling(inThread, later)
+        self._later = later
+        self._makeDisk = makeDisk or self._makeThreadedDisk
+        self._incoming = os.path.join(self._root, incoming)
         self._folders = Folders(self._root)
         self._blocks = Blocks()
         self._intact = Intact()
-        self._direct = False
         # Of one run of the server, so that those of earlier runs are known.
         self._runID = secrets.token_hex(4)
         self._serial = count()
@@ -84,33 +101,53 @@ class FileArchive:
 
         @raise ArchiveError: what is wrong, in one line.
         """
-        incoming = os.path.join(self._root, INCOMING)
-        probe = os.path.join(incoming, f"{self._runID}-probe{PART}")
+        probe = os.path.join(self._incoming, f"{self._runID}-probe{PART}")
         try:
-            os.makedirs(incoming, FOLDER_MODE, exist_ok=True)
-            self._direct = takesDirect(probe)
+            os.makedirs(self._incoming, FOLDER_MODE, exist_ok=True)
+            awaitOthers(self._incoming)
+            direct = takesDirect(probe)
             with open(probe, "wb") as file:
                 os.link(probe, probe + "2" + PART)
                 os.fsync(file.fileno())
             os.unlink(probe + "2" + PART)
             os.unlink(probe)
-            for folder in (self._root, os.path.dirname(self._root)):
+            above = os.path.dirname(self._incoming)
+            for folder in {above, self._root, os.path.dirname(self._root)}:
                 syncFolder(folder)
+            self._disk = self._makeDisk(
+                self._root, self._incoming, direct, self._blocks
+            )
         except OSError as error:
             raise ArchiveError(
                 f"the archive {self._root} cannot be used: {error.strerror}; it must "
                 "be writable, on a file system with hard links"
             ) from error
+        self._settling = Settling(self._disk, self._later)
+
+    def awaitOthers(self) -> None:
+        """
+        Wait until nobody writes any more who began it before us; as L{prepare}
+        does. Blocks.
+
+        @raise OSError: it does not end.
+        """
+        awaitOthers(self._incoming)
+
+    def _makeThreadedDisk(
+        self, root: str, incoming: str, direct: bool, blocks: Blocks
+    ) -> IDisk:
+        """One without threads of its own: what tells the reactor is in it."""
+        files = IncomingFiles(root, incoming, direct)
+        return ThreadedDisk(files, self._inThread, _tellNow)
 
     def create(self, head: bytes) -> IBlobWriter:
         token = f"{self._runID}-{next(self._serial):x}"
-        file = IncomingFile(self._folders, token, len(head), self._direct)
         writer = Writer(
+            token,
             head,
-            file,
+            self._disk,
             self._blocks,
             self._intact,
-            self._inThread,
             self._settling,
             self._forgetWriter,
         )
@@ -147,6 +184,20 @@ class FileArchive:
         await self._system(unlink)
 
     @asynchronous
+    async def sync(self, location: Location) -> None:
+        path = self.pathOf(location)
+
+        def sync() -> None:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            syncFolder(os.path.dirname(path))
+
+        await self._system(sync)
+
+    @asynchronous
     async def exists(self, location: Location) -> bool:
         path = self.pathOf(location)
 
@@ -160,10 +211,9 @@ class FileArchive:
         # Whatever else goes wrong does not mean that it is gone.
         return await self._system(look)
 
-    @asynchronous
-    async def open(
+    def open(
         self, location: Location, size: int, digest: bytes
-    ) -> IDatasetReader:
+    ) -> Deferred[IDatasetReader]:
         wanted = Wanted(
             self.pathOf(location),
             location.dataSetOffset,
@@ -171,13 +221,17 @@ class FileArchive:
             digest,
             self._intact.get(location.path, digest),
         )
-        reader = None
+
+        def opened(reader: DatasetReader) -> IDatasetReader:
+            self._intact.wasRead(location.path, digest, reader.signature)
+            return reader
+
         if self._intact.isWarm(location.path):
             reader = openCached(wanted, self._blocks)
-        if reader is None:
-            reader = await openDataset(wanted, self._blocks, self._inThread)
-        self._intact.wasRead(location.path, digest, reader.signature)
-        return reader
+            if reader is not None:
+                # So most are while a study is sent, where each coroutine counts.
+                return succeed(opened(reader))
+        return openDataset(wanted, self._blocks, self._inThread).addCallback(opened)
 
     @asynchronous
     async def openOther(self, path: str) -> IDatasetReader:
@@ -200,7 +254,7 @@ class FileArchive:
 
     @asynchronous
     async def unsettled(self) -> tuple[Location, ...]:
-        incoming = os.path.join(self._root, INCOMING)
+        incoming = self._incoming
         names = await self._system(os.listdir, incoming)
         # Here, not in the thread: a writer that is not known now either was
         # created after the list, or its files are of no more use to it.
@@ -243,11 +297,10 @@ class FileArchive:
         await self._system(self._settle, location, inUse)
 
     def _settle(self, location: Location, inUse: set[str]) -> None:
-        incoming = os.path.join(self._root, INCOMING)
-        for name in os.listdir(incoming):
+        for name in os.listdir(self._incoming):
             mark = fromMark(name)
             if mark and mark[0].path == location.path and mark[1] not in inUse:
-                _unlinkAll([os.path.join(incoming, name)])
+                _unlinkAll([os.path.join(self._incoming, name)])
 
     @asynchronous
     async def unsettle(self, location: Location) -> None:
@@ -255,13 +308,11 @@ class FileArchive:
         token = f"{self._runID}-{next(self._serial):x}"
         mark = markOf(location.path, location.dataSetOffset, token)
 
-        incoming = os.path.join(self._root, INCOMING)
-
         def link() -> None:
             with suppress(FileNotFoundError):
-                os.link(path, os.path.join(incoming, mark))
+                os.link(path, os.path.join(self._incoming, mark))
                 # What the index does next is durable, so this has to be too.
-                syncFolder(incoming)
+                syncFolder(self._incoming)
 
         await self._system(link)
 
@@ -289,11 +340,18 @@ class FileArchive:
                 relative = os.path.relpath(above, self._root)
                 found += [f"{relative}/{n}" for n in names if not n.startswith(".")]
             # What is on its way is entered by who receives it, or not at all.
-            marks = map(fromMark, os.listdir(os.path.join(self._root, INCOMING)))
+            marks = map(fromMark, self._namesOnTheirWay())
             onTheirWay = {mark[0].path for mark in marks if mark is not None}
             return tuple(sorted(path for path in found if path not in onTheirWay))
 
         return await self._system(read)
+
+    def _namesOnTheirWay(self) -> list[str]:
+        """Of all processes that write."""
+        names: list[str] = []
+        for _, _, files in os.walk(os.path.join(self._root, INCOMING)):
+            names += files
+        return names
 
     @asynchronous
     async def space(self) -> DiskSpace:

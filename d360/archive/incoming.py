@@ -2,49 +2,56 @@
 The steps by which one file becomes durable. Everything here blocks and runs in
 a thread, one step of a file at a time.
 
-The order of L{IncomingFile.commit}, and why a loss of power or a C{kill -9}
-between any two steps does no harm:
+The order of L{IncomingFile.place}, L{IncomingFile.append} and
+L{IncomingFile.commit}, and why a loss of power or a C{kill -9} between any two
+steps does no harm:
 
- 1. The bytes are in C{.incoming/<token>.part}, written past the page cache where
-    there are many of them. Lost here: the next start removes it. Nothing was
-    acknowledged.
- 2. Missing folders are made, and the parent of each is synced, so that no file
+ 1. Missing folders are made, and the parent of each is synced, so that no file
     can be durable in a folder that is not.
- 3. The file is renamed to its mark, which tells the place that it will have.
-    Lost here: the mark leads to no file; recovery asks the index, which knows
-    nothing, and removes the mark.
- 4. The mark is linked to its place. C{link} never replaces a file: if the name
-    is taken, another one is. Lost here or later: mark and file are there, and
-    recovery removes both unless the index has the instance.
+ 2. The file is made under the name of its mark, which tells the place that it
+    will have. Lost here: the mark leads to no file; recovery asks the index,
+    which knows nothing, and removes the mark. Only where so much comes before
+    the place is known that it must be written is the file first called
+    C{<token>.part}, which the next start removes.
+ 3. The mark is linked to its place. C{link} never replaces a file: if the name
+    is taken, another one is. From now on the index may be told of the file,
+    though it is not complete. Lost here or later: mark and file are there, and
+    recovery removes both unless the index has the instance and the file has
+    the digest that the index gives.
+ 4. The bytes are written, past the page cache where there are many of them.
  5. The file is synced, then the folder that it is linked in. On a file system
     with one journal (ext4, XFS) the first covers the second; elsewhere it does
     not, and as the second costs some 70 microseconds where the first takes 300,
     it is always done. Only now C{commit} succeeds.
- 6. The index commits, the sender gets its answer, the mark is unlinked
-    (L{IncomingFile.settle}). If that unlink is lost with the power, the mark is
-    back, recovery finds the instance in the index, and unlinks it again.
+ 6. The sender gets its answer when the index has committed as well, and the
+    mark is unlinked (L{IncomingFile.settle}). If that unlink is lost with the
+    power, the mark is back, recovery finds the instance in the index and its
+    file complete, and unlinks it again.
 
-The mark itself need not be synced: were it lost while the link survived, there
-would be a file too many that nobody was told about, which a rebuild of the
-index finds; with one journal not even that, as the rename precedes the link.
+The mark itself is not synced. Were it lost with the power while the link
+survived, there would be a file too many that nobody was told about, which a
+rebuild of the index finds; with one journal not even that, as the mark precedes
+the link. Were the file lost while the index had committed, the index knows
+which of its instances were not confirmed yet
+(L{d360.interfaces.IIndex.announce}), and these are looked at after a crash.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
-from errno import EINVAL
-from fcntl import F_SETFL, fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from errno import EBUSY, EINVAL
+from fcntl import F_SETFL, LOCK_EX, LOCK_NB, fcntl, flock
 from mmap import mmap
 from threading import Lock
+from time import sleep
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from d360.archive.intact import Signature, signatureOf
-from d360.archive.layout import INCOMING, PART, markOf
-from d360.errors import ArchiveError
+from d360.archive.layout import PART, fromMark, markOf
 from d360.model import Location
 
 FILE_MODE = 0o640
@@ -68,6 +75,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 #: How often a folder may be removed by others between its making and its use.
 _ATTEMPTS = 16
 
+#: The file that is locked by who is at work in a folder for marks.
+LOCK = "lock"
+
+#: Seconds for which one that is at work is waited for.
+_PATIENCE = 60
+
 #: So many folders are remembered to be durable.
 _MAX_REMEMBERED = 16384
 
@@ -79,6 +92,42 @@ def syncFolder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def claim(incoming: str) -> int:
+    """
+    Say that this process is at work in a folder for marks, until it ends.
+
+    @return: a descriptor to keep.
+    """
+    descriptor = os.open(
+        os.path.join(incoming, LOCK), os.O_RDWR | os.O_CREAT, FILE_MODE
+    )
+    flock(descriptor, LOCK_EX)
+    return descriptor
+
+
+def awaitOthers(incoming: str) -> None:
+    """
+    Wait until nobody is at work in a folder any more: who was killed may have a
+    process that is bringing something to its end, which the index and the next
+    start must not be told two things of. Blocks.
+
+    @raise OSError: it does not end.
+    """
+    with suppress(FileNotFoundError):
+        descriptor = os.open(os.path.join(incoming, LOCK), os.O_RDWR)
+        try:
+            for _ in range(_PATIENCE * 20):
+                try:
+                    flock(descriptor, LOCK_EX | LOCK_NB)
+                except BlockingIOError:
+                    sleep(0.05)
+                else:
+                    return
+            raise OSError(EBUSY, "a process of an earlier run does not end")
+        finally:
+            os.close(descriptor)
 
 
 class Folders:
@@ -135,6 +184,7 @@ class Folders:
 class _Place:
     path: str
     mark: str
+    isLinked: bool = False
 
 
 def takesDirect(path: str) -> bool:
@@ -161,14 +211,17 @@ class IncomingFile:
     One file on its way.
 
     @ivar token: its name while it has no other.
+    @param incoming: the absolute folder of its mark.
     @param offset: where in it the data set begins.
     @param direct: whether it may be written past the page cache.
     """
 
-    def __init__(self, folders: Folders, token: str, offset: int, direct: bool) -> None:
+    def __init__(
+        self, folders: Folders, incoming: str, token: str, offset: int, direct: bool
+    ) -> None:
         self.token = token
         self._folders = folders
-        self._incoming = os.path.join(folders.root, INCOMING)
+        self._incoming = incoming
         self._temporary = os.path.join(self._incoming, token + PART)
         self._offset = offset
         self._mayBeDirect = direct
@@ -176,6 +229,32 @@ class IncomingFile:
         self._descriptor = -1
         self._inode = -1
         self._place: _Place | None = None
+        self._failure: OSError | None = None
+
+    @property
+    def location(self) -> Location | None:
+        """Its place, as soon as it has one."""
+        if self._place is None or not self._place.isLinked:
+            return None
+        return Location(self._place.path, self._offset)
+
+    def place(self, folder: str, instance: str) -> Location:
+        """
+        Make it, under its mark and in its place.
+
+        @raise OSError: the file can only be removed.
+        """
+        with self._failing():
+            return self._link(folder, instance)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What has failed once is not committed."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = error
+            raise
 
     def append(self, data: memoryview) -> None:
         """
@@ -185,8 +264,14 @@ class IncomingFile:
             multiple of L{ALIGNMENT}.
         @raise OSError: the file can only be removed.
         """
+        with self._failing():
+            self._append(data)
+
+    def _append(self, data: memoryview) -> None:
         if self._descriptor < 0:
-            self._open(len(data))
+            self._create(self._temporary)
+        if self._mayBeDirect and len(data) >= _DIRECT:
+            self._passBy()
         if self._direct:
             whole = len(data) - len(data) % ALIGNMENT
             self._write(data[:whole])
@@ -196,18 +281,21 @@ class IncomingFile:
                 self._passThroughCache()
         self._write(data)
 
-    def _open(self, length: int) -> None:
-        self._descriptor = os.open(self._temporary, _NEW, FILE_MODE)
+    def _create(self, path: str) -> None:
+        self._descriptor = os.open(path, _NEW, FILE_MODE)
         self._inode = os.fstat(self._descriptor).st_ino
-        if self._mayBeDirect and length >= _DIRECT:
-            # Not with open(), which makes the file before it refuses.
+
+    def _passBy(self) -> None:
+        """Write past the page cache, if that can be done."""
+        # Not with open(), which makes the file before it refuses.
+        if not self._direct:
             with suppress(OSError):
                 fcntl(self._descriptor, F_SETFL, O_DIRECT)
                 self._direct = True
 
     def _passThroughCache(self) -> None:
         fcntl(self._descriptor, F_SETFL, 0)
-        self._direct = False
+        self._direct = self._mayBeDirect = False
 
     def _write(self, data: memoryview) -> None:
         while data:
@@ -221,27 +309,38 @@ class IncomingFile:
                 self._passThroughCache()
 
     def commit(
-        self, blocks: Sequence[memoryview], folder: str, instance: str
+        self,
+        blocks: Sequence[memoryview],
+        folder: str,
+        instance: str,
+        placed: Callable[[Location], None],
     ) -> tuple[Location, Signature]:
         """
         Write the last bytes and make the file durable in its place.
 
-        @raise ArchiveError: it could not be done, and nothing is left.
+        @param placed: is called, in this thread, when it has its place, if it
+            has not had it before.
+        @raise OSError: it could not be done, now or before, and nothing is left.
         """
         try:
+            if self._failure is not None:
+                raise self._failure
+            location = self.location
+            if location is None:
+                location = self._link(folder, instance)
+                placed(location)
             for block in blocks:
-                self.append(block)
-            path = self._link(folder, instance)
+                self._append(block)
             os.fsync(self._descriptor)
             syncFolder(os.path.join(self._folders.root, folder))
             signature = signatureOf(self._descriptor)
-        except OSError as error:
+        except OSError:
             self.remove()
-            raise ArchiveError(f"cannot keep a file: {error.strerror}") from error
+            raise
         self._close()
-        return Location(path, self._offset), signature
+        return location, signature
 
-    def _link(self, folder: str, instance: str) -> str:
+    def _link(self, folder: str, instance: str) -> Location:
         """Mark it and link it to a free name in the folder."""
         name = f"{instance}.dcm"
         for _ in range(_ATTEMPTS):
@@ -257,7 +356,9 @@ class IncomingFile:
             else:
                 if not self._folders.isDurable(folder):
                     self._folders.make(folder)
-                return path
+                assert self._place is not None
+                self._place = evolve(self._place, isLinked=True)
+                return Location(path, self._offset)
         raise OSError(0, "its folder does not stay")
 
     def _absolute(self, mark: str) -> str:
@@ -272,7 +373,9 @@ class IncomingFile:
         before = self._temporary
         if self._place is not None:
             before = self._absolute(self._place.mark)
-        if before != self._absolute(mark):
+        if self._descriptor < 0:
+            self._create(self._absolute(mark))
+        elif before != self._absolute(mark):
             os.rename(before, self._absolute(mark))
         self._place = _Place(path, mark)
         return self._absolute(mark)
@@ -321,3 +424,110 @@ class IncomingFile:
             descriptor, self._descriptor = self._descriptor, -1
             with suppress(OSError):
                 os.close(descriptor)
+
+
+class IncomingFiles:
+    """
+    The files on their way, by token; for several threads, of which each is at
+    work with another file.
+
+    @param root: the archive's folder.
+    @param incoming: the one for marks, below it.
+    @param direct: whether files may be written past the page cache.
+    """
+
+    def __init__(self, root: str, incoming: str, direct: bool) -> None:
+        self._folders = Folders(root)
+        self._incoming = os.path.join(root, incoming)
+        self._direct = direct
+        self._files: dict[str, IncomingFile] = {}
+
+    def _file(self, token: str, offset: int) -> IncomingFile:
+        file = self._files.get(token)
+        if file is None:
+            file = self._files[token] = IncomingFile(
+                self._folders, self._incoming, token, offset, self._direct
+            )
+        return file
+
+    def place(self, token: str, offset: int, folder: str, instance: str) -> Location:
+        """See L{d360.archive.disk.IDisk.place}."""
+        return self._file(token, offset).place(folder, instance)
+
+    def append(self, token: str, offset: int, data: memoryview) -> None:
+        """See L{d360.archive.disk.IDisk.append}."""
+        self._file(token, offset).append(data)
+
+    def commit(
+        self,
+        token: str,
+        offset: int,
+        pieces: Sequence[memoryview],
+        folder: str,
+        instance: str,
+        placed: Callable[[Location], None],
+    ) -> tuple[Location, Signature]:
+        """See L{d360.archive.disk.IDisk.commit}."""
+        file = self._file(token, offset)
+        try:
+            return file.commit(pieces, folder, instance, placed)
+        except OSError:
+            del self._files[token]
+            raise
+
+    def settle(self, tokens: Sequence[str]) -> list[str]:
+        """See L{d360.archive.disk.IDisk.settle}."""
+        problems = []
+        for token in tokens:
+            file = self._files.get(token)
+            try:
+                if file is not None:
+                    file.settle()
+                else:
+                    self._settleByName(token)
+            except OSError as error:
+                problems.append(error.strerror or "it cannot be unlinked")
+            else:
+                self._files.pop(token, None)
+                problems.append("")
+        return problems
+
+    def remove(self, token: str) -> list[str]:
+        """See L{d360.archive.disk.IDisk.remove}."""
+        file = self._files.pop(token, None)
+        if file is not None:
+            problems = file.remove()
+        else:
+            problems = self._removeByName(token)
+        return [problem.strerror or "it cannot be unlinked" for problem in problems]
+
+    def _names(self, token: str) -> list[str]:
+        """
+        What there is of a file whose maker has ended: there are few of these,
+        and each is looked for.
+        """
+        return [
+            os.path.join(self._incoming, name)
+            for name in os.listdir(self._incoming)
+            if name == token + PART or name.endswith("@" + token)
+        ]
+
+    def _settleByName(self, token: str) -> None:
+        for name in self._names(token):
+            os.unlink(name)
+
+    def _removeByName(self, token: str) -> list[OSError]:
+        problems = []
+        for name in self._names(token):
+            mark = fromMark(os.path.basename(name))
+            try:
+                if mark is not None:
+                    place = os.path.join(self._folders.root, mark[0].path)
+                    with suppress(FileNotFoundError):
+                        if os.path.samefile(name, place):
+                            os.unlink(place)
+                    self._folders.prune(mark[0].path.rpartition("/")[0])
+                os.unlink(name)
+            except OSError as error:
+                problems.append(error)
+        return problems

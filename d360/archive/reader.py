@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha256
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -18,6 +17,7 @@ from zope.interface import implementer
 from d360.archive.blocks import BLOCK, Blocks
 from d360.archive.intact import Signature, signatureOf
 from d360.asynchronous import asynchronous
+from d360.digests import Digest, sameKind
 from d360.errors import ArchiveError
 from d360.interfaces import IDatasetReader
 
@@ -34,7 +34,7 @@ class Wanted:
 
     @ivar offset: where its data set begins.
     @ivar size: of the data set; C{None} for whatever it is.
-    @ivar digest: its SHA-256, or C{None}.
+    @ivar digest: see L{d360.digests}; or C{None}.
     @ivar signature: with this one the digest need not be looked at.
     """
 
@@ -227,9 +227,11 @@ def _open(wanted: Wanted, block: memoryview) -> _Opened:
         else:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         if wanted.digest is not None and wanted.signature != signature:
-            digest = sha256(block[:size] if isWhole else b"")
-            if not isWhole:
-                _hashAll(descriptor, wanted.offset, block, digest)
+            digest = sameKind(wanted.digest)
+            if isWhole:
+                digest.update(block[:size])
+            else:
+                _digestAll(descriptor, wanted.offset, block, digest)
             if digest.digest() != wanted.digest:
                 raise ArchiveError(
                     "the file is damaged: its digest is not the stored one"
@@ -242,7 +244,7 @@ def _open(wanted: Wanted, block: memoryview) -> _Opened:
     return _Opened(size, signature, -1 if isWhole else descriptor)
 
 
-def _hashAll(descriptor: int, offset: int, block: memoryview, digest: Any) -> None:
+def _digestAll(descriptor: int, offset: int, block: memoryview, digest: Digest) -> None:
     while count := os.preadv(descriptor, [block], offset):
         digest.update(block[:count])
         offset += count

@@ -36,7 +36,7 @@ class DiskThreads:
         self._reactor = reactor
         self._count = count
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._results: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._waking = False
         self._threads: list[Thread] = []
 
@@ -76,17 +76,24 @@ class DiskThreads:
                 result = function(*arguments)
             except BaseException:
                 result = Failure()
-            self._results.append((deferred, result))
+            self.tell(deferred.callback, result)
             del job, deferred, function, arguments, result
-            # Should another thread wake the reactor between these two lines,
-            # it is woken twice, and finds nothing the second time.
-            if not self._waking:
-                self._waking = True
-                self._reactor.callFromThread(self._deliver)
+
+    def tell(self, function: Callable[[T], None], argument: T) -> None:
+        """
+        Have a function called by the reactor, in the order of the calls: for
+        one of the threads, on its way to its result.
+        """
+        self._results.append((function, argument))
+        # Should another thread wake the reactor between these two lines, it
+        # is woken twice, and finds nothing the second time.
+        if not self._waking:
+            self._waking = True
+            self._reactor.callFromThread(self._deliver)
 
     def _deliver(self) -> None:
         self._waking = False
         # Those that come meanwhile have their turn after the network's.
         for _ in range(len(self._results)):
-            deferred, result = self._results.popleft()
-            deferred.callback(result)
+            function, argument = self._results.popleft()
+            function(argument)

@@ -6,29 +6,31 @@ as the reactor sees it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.archive.blocks import BLOCK, Blocks
-from d360.archive.incoming import IncomingFile
+from d360.archive.disk import IDisk, Part
+from d360.archive.incoming import ALIGNMENT
 from d360.archive.intact import Intact, Signature
 from d360.archive.layout import checkUID, folderOf
 from d360.asynchronous import asynchronous
+from d360.digests import newDigest
 from d360.errors import ArchiveError
 from d360.interfaces import IBlobWriter
 from d360.logs import Logger
 from d360.model import Blob, Location
 
-#: Runs a function in a thread, as C{deferToThread} does.
-InThread = Callable[..., Deferred[Any]]
-
 #: Calls a function after so many seconds, as C{reactor.callLater} does.
 Later = Callable[..., Any]
+
+#: So many bytes are worth a job of their own, before the end of an instance:
+#: what is written while others arrive need not be waited for.
+EARLY = 256 * 1024
 
 #: Seconds for which marks that can be taken away are gathered.
 SETTLE_DELAY = 0.05
@@ -41,15 +43,19 @@ class Settling:
     instance.
     """
 
-    def __init__(self, inThread: InThread, later: Later | None) -> None:
-        self._inThread = inThread
+    def __init__(self, disk: IDisk, later: Later | None) -> None:
+        self._disk = disk
         self._later = later
-        self._waiting: list[tuple[IncomingFile, Deferred[None]]] = []
+        self._waiting: list[tuple[str, Deferred[None]]] = []
 
-    def settle(self, file: IncomingFile) -> Deferred[None]:
-        """Fires when the mark is gone."""
+    def settle(self, token: str) -> Deferred[None]:
+        """
+        Fires when the mark is gone.
+
+        @raise ArchiveError: it cannot be taken away.
+        """
         settled: Deferred[None] = Deferred()
-        self._waiting.append((file, settled))
+        self._waiting.append((token, settled))
         if self._later is None:
             self._begin()
         elif len(self._waiting) == 1:
@@ -58,32 +64,19 @@ class Settling:
 
     def _begin(self) -> None:
         waiting, self._waiting = self._waiting, []
-        done = self._inThread(_settleAll, [file for file, _ in waiting])
+        done = self._disk.settle([token for token, _ in waiting])
         done.addCallbacks(
             lambda problems: _tell(waiting, problems),
-            lambda failure: _tell(waiting, [failure] * len(waiting)),
+            lambda failure: _tell(waiting, [str(failure.value)] * len(waiting)),
         )
 
 
-def _settleAll(files: list[IncomingFile]) -> list[OSError | None]:
-    problems: list[OSError | None] = []
-    for file in files:
-        try:
-            file.settle()
-            problems.append(None)
-        except OSError as error:
-            problems.append(error)
-    return problems
-
-
-def _tell(
-    waiting: list[tuple[IncomingFile, Deferred[None]]], problems: list[Any]
-) -> None:
+def _tell(waiting: list[tuple[str, Deferred[None]]], problems: list[str]) -> None:
     for (_, settled), problem in zip(waiting, problems, strict=True):
-        if problem is None:
-            settled.callback(None)
+        if problem:
+            settled.errback(ArchiveError(f"cannot settle a file: {problem}"))
         else:
-            settled.errback(problem)
+            settled.callback(None)
 
 
 @implementer(IBlobWriter)
@@ -94,29 +87,37 @@ class Writer:
 
     def __init__(
         self,
+        token: str,
         head: bytes,
-        file: IncomingFile,
+        disk: IDisk,
         blocks: Blocks,
         intact: Intact,
-        inThread: InThread,
         settling: Settling,
         ended: Callable[[str], None],
     ) -> None:
         self.size = 0
-        self._digest = sha256()
+        self._digest = newDigest()
+        self._token = token
         self._head = head
-        self._file = file
+        self._offset = len(head)
+        self._disk = disk
         self._blocks = blocks
         self._intact = intact
-        self._inThread = inThread
         self._settling = settling
         self._ended = ended
-        # The one that is being filled, and those that wait to be written.
+        # The one that is being filled, how far it is, and how far jobs have
+        # it; and those that wait to be written, each with where to begin.
         self._block: memoryview | None = None
-        self._filled = 0
-        self._full: list[memoryview] = []
-        # One job at a time, in the order in which they were asked for.
-        self._turn = DeferredLock()
+        self._filled = self._begun = 0
+        # What a job is at work with a part of, while it may still be filled.
+        self._lent: memoryview | None = None
+        # How far the digest has that block, of which the head is no part.
+        self._digested = len(head)
+        self._full: list[tuple[memoryview, int]] = []
+        self._expected: tuple[str, str] | None = None
+        self._location: Location | None = None
+        # Who waits for its place.
+        self._atPlace: Callable[[Location], None] | None = None
         self._writing = False
         self._touched = False
         self._closed = False
@@ -143,16 +144,20 @@ class Writer:
         if self._closed or self._isLost:
             return
         self.size += len(data)
-        # Here, where the bytes still are in the processor's cache, and not in
-        # the job, where they would have to be fetched again.
-        self._digest.update(data)
+        if self._expected is not None and not self._touched:
+            # There is more than what told where it belongs.
+            self._place(*self._expected)
         self._gather(memoryview(data))
-        if self._full:
-            if not self._writing:
+        if not self._writing:
+            if self._full or self._isEnough():
                 self._write()
-            elif self._producer is not None and not self._paused:
-                self._paused = True
-                self._producer.pauseProducing()
+        elif self._full and self._producer is not None and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+
+    def _isEnough(self) -> bool:
+        """Whether it is worth a job to write a part of a block before its end."""
+        return self._expected is not None and self._filled - self._begun >= EARLY
 
     def _gather(self, data: memoryview) -> None:
         """Copy bytes into blocks, after those that every file begins with."""
@@ -168,23 +173,52 @@ class Writer:
             data = data[taken:]
             self._filled = end
             if end == BLOCK:
-                self._full.append(self._block)
-                self._block, self._filled = None, 0
+                self._digestUpTo(BLOCK)
+                self._full.append((self._block, self._begun))
+                self._block, self._filled, self._begun = None, 0, 0
+                self._digested = 0
+
+    def _digestUpTo(self, end: int) -> None:
+        """
+        Here, where the bytes still are in the processor's cache, and not in the
+        job, where they would have to be fetched again; but many at a time.
+        """
+        assert self._block is not None
+        if end > self._digested:
+            self._digest.update(self._block[self._digested : end])
+            self._digested = end
 
     def _write(self) -> None:
-        """Have a job write a full block, and go on when it is done."""
+        """Have a job write what there is, and go on when it is done."""
         self._writing = True
         self._touched = True
-        done = self._turn.run(self._append, self._full.pop(0))
+        whole: memoryview | None = None
+        if self._full:
+            whole, begin = self._full.pop(0)
+            part = Part(whole, begin, BLOCK)
+        else:
+            assert self._block is not None
+            begin = self._begun
+            self._begun = self._filled - self._filled % ALIGNMENT
+            self._digestUpTo(self._begun)
+            self._lent = self._block
+            part = Part(self._block, begin, self._begun)
+        done = self._disk.append(self._token, self._offset, part)
+        done.addErrback(self._failed)
+        done.addCallback(self._written, whole)
         done.addErrback(lambda f: self._log.failure("while writing", f))
 
-    def _append(self, block: memoryview) -> Deferred[None]:
-        # It is our turn until all of this is done: whose turn is the next, and
-        # that may be the commit, must know how this one ended.
-        done: Deferred[None] = self._inThread(self._file.append, block)
-        done.addErrback(self._failed)
-        done.addCallback(self._written, block)
-        return done
+    def _place(self, folder: str, instance: str) -> None:
+        """Have it made in its place, which takes a while."""
+        self._touched = True
+        placing = self._disk.place(self._token, self._offset, folder, instance)
+        placing.addCallbacks(self._placed, self._failed)
+
+    def _placed(self, location: Location) -> None:
+        self._location = location
+        waiting, self._atPlace = self._atPlace, None
+        if waiting is not None:
+            waiting(location)
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(OSError):
@@ -192,21 +226,28 @@ class Writer:
         self._failure = failure.value
         self._drop()
 
-    def _written(self, _: object, block: memoryview) -> None:
-        self._blocks.give(block)
+    def _written(self, _: object, whole: memoryview | None) -> None:
+        lent, self._lent = self._lent, None
+        if whole is not None:
+            self._blocks.give(whole)
+        elif lent is not None and self._isLost:
+            self._blocks.give(lent)
         self._writing = False
-        if self._full and not self._closed:
+        if not self._closed and not self._isLost and (self._full or self._isEnough()):
             self._write()
         self._resume()
 
     def _drop(self) -> None:
         """What no job has yet is not wanted any more."""
         self._isLost = True
-        for block in self._full:
-            self._blocks.give(block)
+        blocks = [block for block, _ in self._full]
         if self._block is not None:
-            self._blocks.give(self._block)
-        self._full, self._block, self._filled = [], None, 0
+            blocks.append(self._block)
+        for block in blocks:
+            # What a job is at work with is given back when that is done.
+            if block is not self._lent:
+                self._blocks.give(block)
+        self._full, self._block, self._filled, self._begun = [], None, 0, 0
 
     def _resume(self) -> None:
         if self._paused and self._producer is not None:
@@ -215,8 +256,20 @@ class Writer:
 
     # --- IBlobWriter
 
+    def expect(self, study: str, series: str, instance: str) -> None:
+        folder = folderOf(study, series)
+        checkUID(instance)
+        if not self._touched:
+            self._expected = folder, instance
+
     @asynchronous
-    async def commit(self, study: str, series: str, instance: str) -> Blob:
+    async def commit(
+        self,
+        study: str,
+        series: str,
+        instance: str,
+        placed: Callable[[Blob], None] | None = None,
+    ) -> Blob:
         if self._closed:
             raise ArchiveError("the file is closed already")
         self._closed = True
@@ -226,64 +279,75 @@ class Writer:
         except ArchiveError:
             await self._remove()
             raise
-        await self._turn.acquire()
-        try:
-            if not self._isLost:
-                location = await self._keep(folder, instance)
-                return Blob(location, self._digest.digest(), self.size)
-        except ArchiveError:
-            self._ended(self._file.token)
-            raise
-        finally:
-            self._turn.release()
+        if not self._isLost:
+            try:
+                blob = await self._keep(folder, instance, placed)
+            except OSError as error:
+                self._failure = error
+            else:
+                if not self._isLost:
+                    return blob
+        # Of a commit that failed nothing is left, unless who did it has died.
         await self._remove()
         why = getattr(self._failure, "strerror", "it was given up")
-        raise ArchiveError(f"cannot write a file: {why}") from self._failure
+        raise ArchiveError(f"cannot keep a file: {why}") from self._failure
 
-    @asynchronous
-    async def _keep(self, folder: str, instance: str) -> Location:
+    async def _keep(
+        self, folder: str, instance: str, placed: Callable[[Blob], None] | None
+    ) -> Blob:
         """Have what is left written, and the file durable in its place."""
+        isPlaced = self._touched and self._expected is not None
         self._touched = True
         self._gather(memoryview(b""))
-        blocks, pieces = self._full, list(self._full)
+        blocks = [block for block, _ in self._full]
+        parts = [Part(block, begin, BLOCK) for block, begin in self._full]
         if self._block is not None:
+            self._digestUpTo(self._filled)
             blocks.append(self._block)
-            pieces.append(self._block[: self._filled])
-        self._full, self._block = [], None
+            parts.append(Part(self._block, self._begun, self._filled))
+        # The commit comes after what is under way, and gives back all of them.
+        self._full, self._block, self._lent = [], None, None
+        digest = self._digest.digest()
+
+        def atPlace(location: Location) -> None:
+            if placed is not None:
+                placed(Blob(location, digest, self.size))
+
         location: Location
         signature: Signature
-        location, signature = await self._inThread(
-            self._file.commit, pieces, folder, instance
+        kept = self._disk.commit(
+            self._token, self._offset, parts, folder, instance, atPlace
         )
-        # Only now is it certain that no thread is at work with them.
-        for block in blocks:
-            self._blocks.give(block)
-        self._intact.remember(location.path, self._digest.digest(), signature)
-        return location
+        if self._location is not None:
+            atPlace(self._location)
+        elif isPlaced:
+            self._atPlace = atPlace
+        try:
+            location, signature = await kept
+        finally:
+            # Only now is it certain that nobody is at work with them.
+            for block in blocks:
+                self._blocks.give(block)
+        self._intact.remember(location.path, digest, signature)
+        return Blob(location, digest, self.size)
 
     @asynchronous
     async def settle(self) -> None:
-        try:
-            await self._settling.settle(self._file)
-        except OSError as error:
-            raise ArchiveError(f"cannot settle a file: {error.strerror}") from error
-        self._ended(self._file.token)
+        await self._settling.settle(self._token)
+        self._ended(self._token)
 
     @asynchronous
     async def discard(self) -> None:
         self._closed = True
         await self._remove()
 
-    @asynchronous
     async def _remove(self) -> None:
         self._drop()
         self._resume()
         if self._touched:
-            problems = await self._turn.run(self._inThread, self._file.remove)
+            problems = await self._disk.remove(self._token)
             for problem in problems:
                 self._log.error(
-                    "Cannot remove {file}: {why}",
-                    file=self._file.token,
-                    why=problem.strerror,
+                    "Cannot remove {file}: {why}", file=self._token, why=problem
                 )
-        self._ended(self._file.token)
+        self._ended(self._token)

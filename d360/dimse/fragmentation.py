@@ -5,7 +5,12 @@ length, none larger than the peer takes, the data itself never copied.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from d360.ul.framing import dataHeader, maxPDVData
+
+#: Most fragments of a message are of one length, and those of many messages are.
+_header = lru_cache(maxsize=1024)(dataHeader)
 
 
 def fragments(
@@ -22,13 +27,13 @@ def fragments(
     @param isEnd: the set ends with C{data}; more of it follows otherwise.
     """
     size = maxPDVData(peerMaxPDULength)
-    if len(data) <= size:
-        return [dataHeader(contextID, isCommand, isEnd, len(data)), data]
+    length = len(data)
+    if length <= size:
+        return [_header(contextID, isCommand, isEnd, length), data]
     view = memoryview(data)
-    buffers: list[bytes | memoryview] = []
-    for start in range(0, len(data), size):
-        piece = view[start : start + size]
-        isLast = isEnd and start + size >= len(data)
-        buffers.append(dataHeader(contextID, isCommand, isLast, len(piece)))
-        buffers.append(piece)
+    pieces = [view[start : start + size] for start in range(0, length, size)]
+    buffers: list[bytes | memoryview] = [_header(contextID, isCommand, False, size)]
+    buffers *= 2 * len(pieces)
+    buffers[1::2] = pieces
+    buffers[-2] = _header(contextID, isCommand, isEnd, len(pieces[-1]))
     return buffers

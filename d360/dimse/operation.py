@@ -5,6 +5,7 @@ request, its data set as it streams in, its responses.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,20 @@ from zope.interface import implementer
 
 from d360.dimse import commands
 from d360.dimse.fragmentation import fragments
-from d360.dimse.status import CANNOT_UNDERSTAND, isPending
+from d360.dimse.pending import pendingCommand
+from d360.dimse.status import CANNOT_UNDERSTAND, PENDING, isPending
 from d360.errors import AssociationEnded, DIMSEError
 from d360.interfaces import IOperation
 from d360.logs import ContextLogger
 from d360.model import Command, Fragment, PresentationContext
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
+
+#: With these, and nothing else, the responses of a retrieve are pending.
+_COUNTS = dict.fromkeys(
+    f"NumberOf{what}Suboperations"
+    for what in ("Remaining", "Completed", "Failed", "Warning")
+).keys()
 
 #: Keys that an identifier may have: reading them takes its time.
 MAX_ELEMENTS = 1024
@@ -133,6 +141,7 @@ class Operation:
         self.cancelled = False
         self.ended = False
         self.finalStatus: int | None = None
+        self._pending: Callable[[int, int, int, int], bytes] | None = None
         self._lastCommand: tuple[int, bytes] = (-1, b"")
         self.finalComment = ""
         self._lost: AssociationEnded | None = None
@@ -265,12 +274,35 @@ class Operation:
             self.ended = True
             self.finalStatus = status
             self.finalComment = elements.get("ErrorComment", "")
-        self.association.sendResponse(buffers)
-        if self.ended:
+            self.association.sendResponse(buffers)
             self.association.operationEnded(self)
-        elif not self.association.takesMore:
-            return self.association.whenWritable().addCallback(self._unlessLost)
-        return succeed(None)
+            return succeed(None)
+        return self._send(buffers)
+
+    def respondAll(self, status: int, datasets: Sequence[bytes]) -> Deferred[None]:
+        """See L{IOperation.respondAll}."""
+        if self._awaitsDataset and self._lost is None:
+            return self._datasetRead().addCallback(
+                lambda _: self._respondAll(status, datasets)
+            )
+        return self._respondAll(status, datasets)
+
+    def _respondAll(self, status: int, datasets: Sequence[bytes]) -> Deferred[None]:
+        if self._lost is not None:
+            return fail(self._lost)
+        if self.ended:
+            return fail(RuntimeError("the final response was sent already"))
+        buffers: list[bytes | memoryview] = []
+        for dataset in datasets:
+            buffers += self._response(status, dataset, {})
+        # So many small pieces are joined sooner than gathered by the system.
+        return self._send([b"".join(buffers)])
+
+    def _send(self, buffers: list[bytes | memoryview]) -> Deferred[None]:
+        self.association.sendResponse(buffers)
+        if self.association.takesMore:
+            return succeed(None)
+        return self.association.whenWritable().addCallback(self._unlessLost)
 
     def _unlessLost(self, _: None) -> None:
         if self._lost is not None:
@@ -294,6 +326,10 @@ class Operation:
         if not elements and hasDataset and self._lastCommand[0] == status:
             return self._lastCommand[1]
         request = self.request
+        if status == PENDING and not hasDataset and elements.keys() == _COUNTS:
+            if self._pending is None:
+                self._pending = pendingCommand(request)
+            return self._pending(*map(elements.__getitem__, _COUNTS))
         command = Command(
             CommandField=request.CommandField | commands.RESPONSE,
             MessageIDBeingRespondedTo=request.MessageID,

@@ -16,12 +16,14 @@ from d360.index.registrar import Registrar
 from d360.index.rows import clean, registrationRow
 from d360.interfaces import IIndex, IMatches, IStoredInstances
 from d360.model import (
+    Announcement,
     DatabaseState,
     Duplicates,
     InstanceRecord,
     Location,
     Query,
     Registration,
+    StoredInstance,
     Totals,
 )
 
@@ -44,6 +46,7 @@ class PostgreSQLIndex:
     @param kind: C{"embedded"} or C{"external"}, for L{state}.
     @param readers: connections for queries; one more is for registrations,
         so that these never wait behind a long query.
+    @param writer: the name of this process among those on this database.
     @ivar writing: that one, for whatever else is short.
     """
 
@@ -53,12 +56,13 @@ class PostgreSQLIndex:
         dsn: str | Callable[[], str],
         kind: str = "external",
         readers: int = READERS,
+        writer: str = "",
     ) -> None:
         self._reactor = reactor
         self._kind = kind
         self.reading = ConnectionPool(reactor, dsn, readers)
         self.writing = ConnectionPool(reactor, dsn, 1)
-        self.registrar = Registrar(reactor, self.writing)
+        self.registrar = Registrar(reactor, self.writing, writer)
         self._totals: Totals | None = None
         self._totalsUntil = 0.0
         self._version = ""
@@ -66,6 +70,7 @@ class PostgreSQLIndex:
 
     def close(self) -> None:
         """Drop the connections. A plain call; the index is of no more use."""
+        self.registrar.close()
         self.reading.close()
         self.writing.close()
 
@@ -83,6 +88,21 @@ class PostgreSQLIndex:
             registrationRow(record, location, Duplicates.REPLACE, True)
         )
 
+    def announce(
+        self, record: InstanceRecord, location: Location
+    ) -> Deferred[Announcement | None]:
+        return self.registrar.announce(registrationRow(record, location, None, False))
+
+    def confirm(self, announcement: Announcement) -> None:
+        self.registrar.confirm(announcement)
+
+    def unconfirmed(self) -> Deferred[tuple[StoredInstance, ...]]:
+        return results.unconfirmed(self.reading)
+
+    @asynchronous
+    async def confirmAll(self) -> None:
+        await self.writing.query("all confirmed", sql.ALL_CONFIRMED, repeatable=False)
+
     def match(self, query: Query) -> IMatches:
         return results.Matches(self.reading, query)
 
@@ -90,9 +110,13 @@ class PostgreSQLIndex:
         return results.StoredInstances(self.reading, query)
 
     @asynchronous
-    async def isAt(self, location: Location) -> bool:
+    async def storedAt(self, location: Location) -> StoredInstance | None:
+        # Two statements, for the second must see what the first has waited for.
         rows = await self.reading.query("is at", sql.isAt(location.path))
-        return bool(rows[0][0])
+        if not rows[0][0]:
+            return None
+        rows = await self.reading.query("stored at", sql.storedAt(location.path))
+        return results.storedInstance(rows[0]) if rows else None
 
     def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
         return results.locationsBelow(self.reading, clean(folder))

@@ -40,7 +40,8 @@ DATABASE = USER = "d360"
 # log may say is bounded to what has no patients' data in it.
 _SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "100",
+    # Three for each of 64 workers, and the server's own.
+    "max_connections": "250",
     "shared_buffers": "128MB",
     "fsync": "on",
     "full_page_writes": "on",

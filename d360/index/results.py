@@ -1,6 +1,7 @@
 """
 The answers to a query, pulled batch by batch. Between two batches nothing is
-held in the database: a batch begins where the one before it ended.
+held in the database: a batch begins where the one before it ended. One is
+fetched ahead of the one that is asked for, and no more.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
-from d360.index import sql
+from d360.index import pages, sql
 from d360.index.pool import ConnectionPool
 from d360.interfaces import IMatches, IStoredInstances
 from d360.model import Location, Match, Query, StoredInstance
 
-#: The first batch is small, so that the first match leaves at once.
+#: The first batch is small, so that the first match leaves at once. The others
+#: are no larger than can be encoded while other associations wait.
 FIRST_BATCH = 50
-NEXT_BATCH = 500
+NEXT_BATCH = 100
 
 #: As many entities are found first, in whatever order, and kept as IDs.
 FEW = 5000
+
+#: If there are more, so many of the newest patients or studies are looked at; and
+#: where the first page is not full then, so many are found and kept.
+NEWEST = 20000
+MANY = 100000
+
+#: Instances to retrieve, and locations, that are fetched at once.
+INSTANCES = 500
+LOCATIONS = 5000
 
 
 class _Questions:
@@ -45,89 +56,150 @@ class _Questions:
         return self._pool.query(name, statement, isWanted=lambda: self.wanted)
 
 
-class _MatchingIDs:
+class _Pages:
     """
-    The IDs of the entities that match, in order, slice by slice.
+    The pages of what matches, one after the other.
 
-    @ivar _rest: those still to give; of a query with few matches all of them.
-    @ivar _complete: no more than C{_rest} are to come.
+    @ivar complete: there are no more.
+    @ivar _rest: the IDs of those that are still to come, where they were few, as
+        the text that they came in: to part all of it at once would take long.
+    @ivar _after: else where the page before has ended.
     """
 
     def __init__(self, questions: _Questions, query: Query) -> None:
+        self.complete = False
         self._questions = questions
         self._query = query
-        self._rest: list[int] = []
-        self._complete = False
-        self._begun = False
-        self._last: int | None = None
+        self._isWalk = pages.isWalk(query)
+        self._rest: str | None = None
+        self._after: pages.Position = ()
+        self._size = FIRST_BATCH
 
     @asynchronous
-    async def take(self, count: int) -> Sequence[int]:
-        """Up to C{count} more; none when there are no more."""
-        if not self._begun:
-            if self._query.conditions:
-                await self._findFew()
-            self._begun = True
-        if self._complete:
-            ids, self._rest = self._rest[:count], self._rest[count:]
-            return ids
-        rows = await self._questions.query(
-            "match: walk", sql.nextIDs(self._query, self._last, count)
-        )
-        ids = [row[0] for row in rows]
-        if len(ids) < count:
-            self._complete = True
-        if ids:
-            self._last = ids[-1]
-        return ids
+    async def next(self) -> tuple[Match, ...]:
+        """
+        The next one. It may be empty though more are to come: all of a page
+        may have been removed since it was found.
+        """
+        if self._rest is not None:
+            found = await self._details()
+        elif self._isWalk:
+            found = await self._walked()
+        else:
+            found = await self._found()
+        self._size = NEXT_BATCH
+        return found
 
     @asynchronous
-    async def _findFew(self) -> None:
-        rows = await self._questions.query(
-            "match: find", sql.firstIDs(self._query, FEW + 1)
-        )
-        if len(rows) <= FEW:
-            self._rest = sorted(
-                (row[0] for row in rows), reverse=sql.newestFirst(self._query.level)
+    async def _found(self) -> tuple[Match, ...]:
+        found = await self._foundUpTo(FEW)
+        if found is None and pages.canProbe(self._query):
+            rows = await self._questions.query(
+                "match: probe", pages.probe(self._query, NEWEST, self._size)
             )
-            self._complete = True
+            if len(rows) == self._size:
+                self._isWalk = True
+                return self._on(rows)
+        if found is None and not pages.hasDates(self._query):
+            found = await self._foundUpTo(MANY)
+        if found is None:
+            self._isWalk = True
+            return await self._walked()
+        return found
+
+    @asynchronous
+    async def _foundUpTo(self, number: int) -> tuple[Match, ...] | None:
+        """
+        The first of all that match, with the others as IDs; C{None} if they
+        are more.
+        """
+        rows = await self._questions.query(
+            "match: find", pages.found(self._query, number, self._size)
+        )
+        ids = ""
+        values = []
+        for row in rows:
+            if row[0] is None:
+                values.append(row[1:])
+            else:
+                ids = row[0]
+        if ids.count(" ") >= number:
+            return None
+        _, self._rest = _cut(ids, self._size)
+        self.complete = not self._rest
+        return self._matches(values)
+
+    @asynchronous
+    async def _details(self) -> tuple[Match, ...]:
+        assert self._rest is not None
+        ids, self._rest = _cut(self._rest, self._size)
+        self.complete = not self._rest
+        rows = await self._questions.query(
+            "match: details", pages.details(self._query, ids)
+        )
+        return self._matches(rows)
+
+    @asynchronous
+    async def _walked(self) -> tuple[Match, ...]:
+        rows = await self._questions.query(
+            "match: walk", pages.walk(self._query, self._after, self._size)
+        )
+        self.complete = len(rows) < self._size
+        return self._on(rows)
+
+    def _on(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Match, ...]:
+        """The matches of a page of the walk, which goes on behind it."""
+        length = pages.positionLength(self._query)
+        if rows:
+            self._after = rows[-1][:length]
+        return self._matches([row[length:] for row in rows])
+
+    def _matches(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Match, ...]:
+        if not self._query.returned:
+            return (Match(()),) * len(rows)
+        return tuple(map(Match, rows))
+
+
+def _cut(ids: str, count: int) -> tuple[list[str], str]:
+    """The first of some IDs with a space between, and the others."""
+    parts = ids.split(" ", count)
+    return parts[:count], "".join(parts[count:])
 
 
 @implementer(IMatches)
 class Matches:
-    """The entities that match a query."""
+    """
+    The entities that match a query.
+
+    @ivar _ahead: the page after the one given last: the database is at work on
+        it while that one is being sent.
+    """
 
     def __init__(self, pool: ConnectionPool, query: Query) -> None:
         self._questions = _Questions(pool)
-        self._query = query
-        self._ids = _MatchingIDs(self._questions, query)
-        self._size = FIRST_BATCH
-        self._closed = False
+        self._pages = _Pages(self._questions, query)
+        self._ahead: Deferred[tuple[Match, ...]] | None = None
 
     @asynchronous
     async def nextBatch(self) -> tuple[Match, ...]:
-        width = len(self._query.returned)
-        while not self._closed:
-            ids = await self._ids.take(self._size)
-            if not ids:
-                self._closed = True
-                break
-            self._size = NEXT_BATCH
-            rows = await self._questions.query(
-                "match: details", sql.details(self._query, ids)
-            )
-            # All of a page may have been removed since it was found.
-            if rows:
-                return (
-                    tuple(Match(row) for row in rows)
-                    if width
-                    else ((Match(()),) * len(rows))
-                )
+        while self._questions.wanted:
+            page, self._ahead = self._ahead, None
+            if page is None:
+                if self._pages.complete:
+                    break
+                page = self._pages.next()
+            matches = await page
+            if matches and self._questions.wanted:
+                if not self._pages.complete:
+                    self._ahead = self._pages.next()
+                return matches
         return ()
 
     def close(self) -> None:
-        self._closed = True
         self._questions.wanted = False
+        if self._ahead is not None:
+            # Nobody is there for a failure.
+            self._ahead.addErrback(lambda _: None)
 
 
 class _HoldingSeries:
@@ -166,12 +238,32 @@ class _HoldingSeries:
                 self._complete = True
                 return
         rows = await self._questions.query(
-            "locate: walk", sql.nextSeries(self._query, self._last, NEXT_BATCH)
+            "locate: walk", sql.nextSeries(self._query, self._last, INSTANCES)
         )
         self._found.extend((row[0], row[1]) for row in rows)
-        self._complete = len(rows) < NEXT_BATCH
+        self._complete = len(rows) < INSTANCES
         if rows:
             self._last = rows[-1][0]
+
+
+def storedInstance(row: Sequence[Any]) -> StoredInstance:
+    """A value of the columns that L{sql} has for one."""
+    uid, sopClass, syntax, path, offset, size, digest = row
+    location = Location(path, offset)
+    return StoredInstance(uid, sopClass, syntax, location, size, bytes(digest))
+
+
+@asynchronous
+async def unconfirmed(pool: ConnectionPool) -> tuple[StoredInstance, ...]:
+    """See L{d360.interfaces.IIndex.unconfirmed}."""
+    found: list[StoredInstance] = []
+    after = 0
+    while True:
+        rows = await pool.query("unconfirmed", sql.unconfirmed(after, INSTANCES))
+        found += [storedInstance(row[1:]) for row in rows]
+        if len(rows) < INSTANCES:
+            return tuple(found)
+        after = rows[-1][0]
 
 
 @implementer(IStoredInstances)
@@ -190,31 +282,21 @@ class StoredInstances:
     async def nextBatch(self) -> tuple[StoredInstance, ...]:
         while not self._closed:
             if not self._series:
-                self._series = await self._holding.take(NEXT_BATCH)
+                self._series = await self._holding.take(INSTANCES)
                 self._after = sql.START
                 if not self._series:
                     self._closed = True
                     break
             rows = await self._questions.query(
                 "locate: instances",
-                sql.instancesOf(self._query, self._series, self._after, NEXT_BATCH),
+                sql.instancesOf(self._query, self._series, self._after, INSTANCES),
             )
-            if len(rows) < NEXT_BATCH:
+            if len(rows) < INSTANCES:
                 self._series = ()
             else:
                 self._after = rows[-1][:3]
             if rows:
-                return tuple(
-                    StoredInstance(
-                        uid,
-                        sopClass,
-                        syntax,
-                        Location(path, offset),
-                        size,
-                        bytes(digest),
-                    )
-                    for _, _, uid, sopClass, syntax, path, offset, size, digest in rows
-                )
+                return tuple(storedInstance(row[2:]) for row in rows)
         return ()
 
     def close(self) -> None:
@@ -228,8 +310,10 @@ async def locationsBelow(pool: ConnectionPool, folder: str) -> tuple[Location, .
     found: list[Location] = []
     last = 0
     while True:
-        rows = await pool.query("locations below", sql.pathsBelow(folder, last, FEW))
+        rows = await pool.query(
+            "locations below", sql.pathsBelow(folder, last, LOCATIONS)
+        )
         found.extend(Location(path, offset) for _, path, offset in rows)
-        if len(rows) < FEW:
+        if len(rows) < LOCATIONS:
             return tuple(found)
         last = rows[-1][0]

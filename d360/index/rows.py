@@ -72,12 +72,14 @@ def _identityInFull(record: InstanceRecord) -> str:
 def registrationRow(
     record: InstanceRecord,
     location: Location,
-    duplicates: Duplicates,
+    duplicates: Duplicates | None,
     relocated: bool,
 ) -> str:
     """
     One registration as a JSON object; see L{batch}.
 
+    @param duplicates: C{None} where L{d360.interfaces.IIndex.announce} was
+        called.
     @param relocated: L{d360.interfaces.IIndex.relocate} was called.
     """
     row: dict[str, str | int | bool | None] = dict(
@@ -85,7 +87,7 @@ def registrationRow(
     )
     for vr, column, keyColumn in _KEYED:
         row[keyColumn] = _key(vr, str(row[column]))
-    row["duplicates"] = duplicates.value
+    row["duplicates"] = "announced" if duplicates is None else duplicates.value
     row["relocated"] = relocated
     row["identity"] = patientIdentity(record)
     row["transfer_syntax_uid"] = record.TransferSyntaxUID

@@ -2,11 +2,7 @@
 A L{Query} as SQL. Pure functions: what comes from outside is a parameter,
 never a part of the text.
 
-A query is answered in steps. L{firstIDs} looks for the entities that match,
-a bounded number of them. Where that finds all, they are few, and L{details}
-fetches them page by page. Where there are more, L{nextIDs} walks the primary
-key, filtering, and L{details} follows. So selective queries use the index of
-their key, and others never sort or hold what they find.
+The matches themselves are asked for page by page, see L{d360.index.pages}.
 """
 
 from __future__ import annotations
@@ -31,60 +27,31 @@ class Statement:
 
 
 @frozen
-class _Entity:
+class Entity:
     """
     How entities of a level are found.
 
     @ivar alias: the table's name within a statement.
     @ivar source: the table, with those of the levels above it.
-    @ivar order: the newest patients and studies come first; within a study
-        the order of arrival.
+    @ivar direction: of their order: the newest patients and studies come first;
+        within a study the order of arrival.
     """
 
     alias: str
     source: str
-    order: str
+    direction: str
 
 
-_ENTITIES = {
-    Level.PATIENT: _Entity("p", "patients p", "DESC"),
-    Level.STUDY: _Entity("s", "studies s", "DESC"),
-    Level.SERIES: _Entity("e", "series e JOIN studies s ON s.id = e.study", "ASC"),
-    Level.IMAGE: _Entity(
+ENTITIES = {
+    Level.PATIENT: Entity("p", "patients p", "DESC"),
+    Level.STUDY: Entity("s", "studies s", "DESC"),
+    Level.SERIES: Entity("e", "series e JOIN studies s ON s.id = e.study", "ASC"),
+    Level.IMAGE: Entity(
         "i",
         "instances i JOIN series e ON e.id = i.series JOIN studies s ON s.id = e.study",
         "ASC",
     ),
 }
-
-_SERIES_COUNTS = """
-LEFT JOIN LATERAL (
-    SELECT count(*)::text AS series_count,
-        coalesce(sum(c.instance_count), 0)::text AS instance_count,
-        string_agg(DISTINCT nullif(c.modality, ''), E'\\\\' ORDER BY
-            nullif(c.modality, '')) AS modalities
-    FROM series c WHERE c.study = s.id
-) of_study ON true"""
-
-_PATIENT_COUNTS = """
-LEFT JOIN LATERAL (
-    SELECT count(DISTINCT c.study)::text AS study_count,
-        count(*)::text AS series_count,
-        coalesce(sum(c.instance_count), 0)::text AS instance_count
-    FROM studies t JOIN series c ON c.study = t.id WHERE t.patient = {patient}
-) of_patient ON true"""
-
-# What is worked out when it is asked for: the expression, and what it needs.
-_DERIVED = {
-    "NumberOfPatientRelatedStudies": ("of_patient.study_count", _PATIENT_COUNTS),
-    "NumberOfPatientRelatedSeries": ("of_patient.series_count", _PATIENT_COUNTS),
-    "NumberOfPatientRelatedInstances": ("of_patient.instance_count", _PATIENT_COUNTS),
-    "ModalitiesInStudy": ("coalesce(of_study.modalities, '')", _SERIES_COUNTS),
-    "NumberOfStudyRelatedSeries": ("of_study.series_count", _SERIES_COUNTS),
-    "NumberOfStudyRelatedInstances": ("of_study.instance_count", _SERIES_COUNTS),
-    "NumberOfSeriesRelatedInstances": ("e.instance_count::text", ""),
-}
-
 
 # --- conditions ---------------------------------------------------------------
 
@@ -142,15 +109,32 @@ def _nameInGroup(column: str, pattern: str, group: int) -> Statement:
 
 
 def _nameMatch(condition: NameMatch, column: str) -> Statement:
-    alternatives = []
-    for pattern in condition.patterns:
-        pattern = clean(pattern)
-        if pattern and not pattern.strip("*"):
-            return Statement("TRUE")
-        if condition.group is None:
+    patterns = [clean(pattern) for pattern in condition.patterns]
+    if any(pattern and not pattern.strip("*") for pattern in patterns):
+        return Statement("TRUE")
+    if condition.group is not None:
+        groups = [_nameInGroup(column, one, condition.group) for one in patterns]
+        return _joined(" OR ", groups, "FALSE")
+    return _nameAnywhere(column, patterns)
+
+
+def _nameAnywhere(column: str, patterns: Sequence[str]) -> Statement:
+    """
+    Patterns for any component group. What begins with text is looked for at
+    the start of the first group, by the ordered index; and in the other groups
+    of names that have some, by a trigram index of these alone (schema 4).
+    """
+    alternatives, inOthers = [], []
+    for pattern in patterns:
+        if not pattern or pattern.startswith(("*", "?")):
             alternatives.append(_nameInAnyGroup(column, pattern))
         else:
-            alternatives.append(_nameInGroup(column, pattern, condition.group))
+            alternatives.append(_nameInGroup(column, pattern, 0))
+            inOthers.append(_nameInAnyGroup(column, pattern))
+    if inOthers:
+        hasOthers = Statement(f"{column} LIKE %s", ("=%=%=",))
+        others = _joined(" OR ", inOthers, "FALSE")
+        alternatives.append(_joined(" AND ", [hasOthers, others], "FALSE"))
     return _joined(" OR ", alternatives, "FALSE")
 
 
@@ -204,14 +188,14 @@ def _onColumn(condition: Condition, column: str, keyColumn: str) -> Statement:
             return Statement("FALSE")
 
 
-def _aliasOf(attribute: Attribute, patients: bool) -> str:
+def columnOf(attribute: Attribute, column: str, patients: bool) -> str:
     """
-    The table that answers for an attribute: a study's copy of its patient's,
-    unless the query is about patients.
+    A column of the table that answers for an attribute: a study's copy of its
+    patient's, unless the query is about patients.
     """
     if attribute.level is Level.PATIENT and not patients:
-        return "s"
-    return _ENTITIES[attribute.level].alias
+        return f"s.{column}"
+    return f"{ENTITIES[attribute.level].alias}.{column}"
 
 
 def conditionSQL(condition: Condition, patients: bool) -> Statement:
@@ -229,13 +213,15 @@ def conditionSQL(condition: Condition, patients: bool) -> Statement:
         )
     if not attribute.column:
         raise ValueError(f"{attribute.keyword} is no matching key")
-    alias = _aliasOf(attribute, patients)
     return _onColumn(
-        condition, f"{alias}.{attribute.column}", f"{alias}.{attribute.matchColumn}"
+        condition,
+        columnOf(attribute, attribute.column, patients),
+        columnOf(attribute, attribute.matchColumn, patients),
     )
 
 
-def _where(query: Query, *more: Statement) -> Statement:
+def where(query: Query, *more: Statement) -> Statement:
+    """The condition that a query's matches fulfil, with its C{WHERE}."""
     patients = query.level is Level.PATIENT
     parts = [conditionSQL(condition, patients) for condition in query.conditions]
     parts.extend(more)
@@ -247,79 +233,13 @@ def _where(query: Query, *more: Statement) -> Statement:
     )
 
 
-# --- matches --------------------------------------------------------------------
-
-
-def newestFirst(level: Level) -> bool:
-    """Whether the IDs of this level's entities are given in falling order."""
-    return _ENTITIES[level].order == "DESC"
-
-
-def firstIDs(query: Query, limit: int) -> Statement:
-    """
-    IDs of matching entities, in no order, as many as C{limit}.
-
-    Nothing here asks for an order or for few rows, in the planner's eyes: a
-    materialized WITH query is planned for all its rows, with the best index
-    for the conditions, and yet is read no further than the limit.
-    """
-    entity = _ENTITIES[query.level]
-    where = _where(query)
-    return Statement(
-        f"WITH hits AS MATERIALIZED (SELECT {entity.alias}.id"
-        f" FROM {entity.source}{where.text}) SELECT id FROM hits LIMIT %s",
-        (*where.parameters, limit),
-    )
-
-
-def nextIDs(query: Query, after: int | None, limit: int) -> Statement:
-    """IDs of matching entities in order, beginning behind C{after}."""
-    entity = _ENTITIES[query.level]
-    comparison = "<" if newestFirst(query.level) else ">"
-    where = (
-        _where(query)
-        if after is None
-        else _where(query, Statement(f"{entity.alias}.id {comparison} %s", (after,)))
-    )
-    return Statement(
-        f"SELECT {entity.alias}.id FROM {entity.source}{where.text}"
-        f" ORDER BY {entity.alias}.id {entity.order} LIMIT %s",
-        (*where.parameters, limit),
-    )
-
-
-def details(query: Query, ids: Sequence[int]) -> Statement:
-    """
-    A row of text for each of these entities that is still there, in order:
-    C{query.returned}.
-    """
-    entity = _ENTITIES[query.level]
-    patients = query.level is Level.PATIENT
-    columns, joins = [], []
-    for attribute in query.returned:
-        if attribute.column:
-            columns.append(f"{_aliasOf(attribute, patients)}.{attribute.column}")
-            continue
-        expression, join = _DERIVED[attribute.keyword]
-        columns.append(expression)
-        join = join.replace("{patient}", "p.id" if patients else "s.patient")
-        if join and join not in joins:
-            joins.append(join)
-    return Statement(
-        f"SELECT {', '.join(columns) or 'NULL'} FROM {entity.source}{''.join(joins)}"
-        f" WHERE {entity.alias}.id = ANY(%s::bigint[])"
-        f" ORDER BY {entity.alias}.id {entity.order}",
-        (list(ids),),
-    )
-
-
 # --- stored instances -----------------------------------------------------------
 
 
 def _seriesOf(query: Query, after: int) -> Statement:
     """The series with a higher ID than C{after} that hold what is asked for."""
     patients = query.level is Level.PATIENT
-    source = _ENTITIES[Level.SERIES].source
+    source = ENTITIES[Level.SERIES].source
     if patients:
         source += " JOIN patients p ON p.id = s.patient"
     where = [
@@ -343,7 +263,8 @@ def _seriesOf(query: Query, after: int) -> Statement:
 def firstSeries(query: Query, limit: int) -> Statement:
     """
     ID and number of instances of the series that hold an instance asked for;
-    as L{firstIDs}.
+    as
+    L{d360.index.pages.found}.
     """
     inner = _seriesOf(query, 0)
     return Statement(
@@ -372,6 +293,12 @@ def imageConditions(query: Query) -> Statement:
     )
 
 
+#: The columns of a L{d360.model.StoredInstance}.
+_STORED = (
+    "i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.path,"
+    " i.data_set_offset, i.size, i.digest"
+)
+
 #: A position among the instances of some series: series, number, SOP UID.
 Position = tuple[int, int, str]
 
@@ -385,14 +312,13 @@ def instancesOf(
 ) -> Statement:
     """
     The instances of some series that a query asks for, in order: first the
-    three columns of a L{Position}, then those of a
-    L{d360.model.StoredInstance}.
+    two columns of a L{Position}, then those of a L{d360.model.StoredInstance},
+    whose first is its third.
     """
     number = f"coalesce(i.instance_number_key, {_UNNUMBERED})"
     condition = imageConditions(query)
     return Statement(
-        f"SELECT i.series, {number}, i.sop_instance_uid, i.sop_class_uid,"
-        " i.transfer_syntax_uid, i.path, i.data_set_offset, i.size, i.digest"
+        f"SELECT i.series, {number}, {_STORED}"
         " FROM instances i WHERE i.series = ANY(%s::bigint[])"
         + (f" AND {condition.text}" if condition.text else "")
         + f" AND (i.series, {number}, i.sop_instance_uid) > (%s, %s, %s)"
@@ -423,6 +349,11 @@ def isAt(path: str) -> Statement:
     return Statement("SELECT is_entered(%s)", (path,))
 
 
+def storedAt(path: str) -> Statement:
+    """What is entered with a path: the columns of a stored instance."""
+    return Statement(f"SELECT {_STORED} FROM instances i WHERE i.path = %s", (path,))
+
+
 def pathsBelow(folder: str, after: int, limit: int) -> Statement:
     """
     ID, path and offset of the instances entered below a folder, by ID.
@@ -438,9 +369,40 @@ def pathsBelow(folder: str, after: int, limit: int) -> Statement:
     )
 
 
-def register(batch: str) -> Statement:
-    """Enter a batch of L{d360.index.rows.batch}."""
-    return Statement("SELECT * FROM register_instances(%s)", (batch,))
+def register(batch: str, writer: str, lowest: int | None) -> Statement:
+    """
+    Enter a batch of L{d360.index.rows.batch}.
+
+    @param writer: whose it is.
+    @param lowest: the lowest ID of its instances that are not confirmed.
+    """
+    return Statement(
+        "SELECT * FROM register_instances(%s, %s, %s)", (batch, writer, lowest)
+    )
+
+
+def confirmed(writer: str) -> Statement:
+    """None of a process' instances waits to be confirmed."""
+    return Statement(
+        "DELETE FROM unconfirmed WHERE writer = %s RETURNING writer", (writer,)
+    )
+
+
+#: All of them, of all processes.
+ALL_CONFIRMED = Statement("DELETE FROM unconfirmed RETURNING writer")
+
+
+def unconfirmed(after: int, limit: int) -> Statement:
+    """
+    Instances that may not be confirmed, with an ID above C{after}, by ID: this,
+    and the columns of a L{d360.model.StoredInstance}.
+    """
+    return Statement(
+        f"SELECT i.id, {_STORED} FROM instances i"
+        " WHERE i.id >= (SELECT min(lowest) FROM unconfirmed) AND i.id > %s"
+        " ORDER BY i.id LIMIT %s",
+        (after, limit),
+    )
 
 
 def forget(path: str) -> Statement:

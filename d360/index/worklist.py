@@ -32,12 +32,11 @@ from d360.worklistattributes import (
     valuesOf,
 )
 
-#: As in L{d360.index.results}: the first batch is small, so that the first
-#: answer leaves at once; as many steps are found first, in whatever order. The
-#: others are no larger than can be decoded, and encoded with all attributes,
-#: while other associations wait.
-FIRST_BATCH = 50
-NEXT_BATCH = 50
+#: No more than can be decoded, and encoded with all attributes, while other
+#: associations wait.
+BATCH = 50
+
+#: As in L{d360.index.results}: as many steps are found first, in whatever order.
 FEW = 5000
 
 #: Outcomes of the schema's functions, where they are no version.
@@ -128,16 +127,26 @@ def _where(conditions: Sequence[Condition], *more: Statement) -> Statement:
     )
 
 
-def firstSteps(conditions: Sequence[Condition], limit: int) -> Statement:
+def firstSteps(conditions: Sequence[Condition], few: int, limit: int) -> Statement:
     """
-    Positions of matching steps, in no order, as many as C{limit}; see
-    L{d360.index.sql.firstIDs} for why it is written so.
+    Positions of matching steps, in no order, as many as C{few} + 1, each with
+    two empty columns. Then, in order, with no start, the first C{limit} of
+    these: the item, the number of the step, the item's version and attributes.
+
+    See L{d360.index.pages.found} for why it is written so.
     """
     where = _where(conditions)
     return Statement(
         "WITH hits AS MATERIALIZED (SELECT e.start, e.item, e.number"
-        f" FROM {_SOURCE}{where.text}) SELECT * FROM hits LIMIT %s",
-        (*where.parameters, limit),
+        f" FROM {_SOURCE}{where.text}),"
+        " few AS MATERIALIZED (SELECT * FROM hits LIMIT %s)"
+        " (SELECT start, item, number, NULL::int, NULL::jsonb FROM few) UNION ALL"
+        " (SELECT NULL, i.identifier, f.number, i.version, i.attributes"
+        " FROM (SELECT DISTINCT start, item, number FROM few"
+        " ORDER BY start, item, number LIMIT %s) f"
+        " JOIN worklist_items i ON i.identifier = f.item"
+        " ORDER BY f.start, f.item, f.number)",
+        (*where.parameters, few + 1, limit),
     )
 
 
@@ -208,6 +217,10 @@ def itemsBehind(conditions: Sequence[Condition], after: str, count: int) -> Stat
 # --- the worklist -----------------------------------------------------------
 
 
+def _step(number: int, *item: Any) -> ScheduledStep:
+    return ScheduledStep(WorklistItem(*item), number)
+
+
 @implementer(IScheduledSteps)
 class ScheduledSteps:
     """
@@ -221,8 +234,7 @@ class ScheduledSteps:
         self._pool = pool
         self._conditions = tuple(conditions)
         self._wanted = True
-        self._size = FIRST_BATCH
-        self._begun = False
+        self._isFirst = True
         self._found: List[_Position] | None = None
         self._last: _Position | None = None
 
@@ -233,31 +245,40 @@ class ScheduledSteps:
 
     @asynchronous
     async def nextBatch(self) -> tuple[ScheduledStep, ...]:
-        while self._wanted:
-            positions = await self._take(self._size)
+        steps: tuple[ScheduledStep, ...] = ()
+        if self._isFirst and self._conditions:
+            steps = await self._first()
+        self._isFirst = False
+        # All of a page may have been removed since it was found.
+        while self._wanted and not steps:
+            positions = await self._take(BATCH)
             if not positions:
+                self._wanted = False
                 break
-            self._size = NEXT_BATCH
             rows = await self._query(
                 "worklist: details", stepsAt(self._conditions, positions)
             )
-            # All of a page may have been removed since it was found.
-            if rows:
-                return tuple(
-                    ScheduledStep(WorklistItem(*item), number) for *item, number in rows
-                )
-        self._wanted = False
-        return ()
+            steps = tuple(_step(number, *item) for *item, number in rows)
+        return steps if self._wanted else ()
+
+    @asynchronous
+    async def _first(self) -> tuple[ScheduledStep, ...]:
+        """The first page, where matches are few; then the others are known."""
+        rows = await self._query(
+            "worklist: find", firstSteps(self._conditions, FEW, BATCH)
+        )
+        found = [row[:3] for row in rows if row[0] is not None]
+        if len(found) > FEW:
+            return ()
+        self._found = sorted(set(found))[BATCH:]
+        return tuple(
+            _step(number, identifier, version, attributes)
+            for start, identifier, number, version, attributes in rows
+            if start is None
+        )
 
     @asynchronous
     async def _take(self, count: int) -> Sequence[_Position]:
-        if not self._begun and self._conditions:
-            rows = await self._query(
-                "worklist: find", firstSteps(self._conditions, FEW + 1)
-            )
-            if len(rows) <= FEW:
-                self._found = sorted(set(rows))
-        self._begun = True
         if self._found is not None:
             taken, self._found = self._found[:count], self._found[count:]
             return taken

@@ -54,19 +54,16 @@ class Tally:
         self.seconds = 0.0
 
 
-@implementer(IMetrics)
-class Metrics:
+class Work:
     """
-    See L{IMetrics}.
+    What was done since the start.
 
-    @ivar rates: the last day's work.
     @ivar operations: by the name of the service.
     @ivar rejected: associations, by result, source and reason.
     @ivar requested: associations that we requested, by outcome.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self.rates = Rates(clock)
+    def __init__(self) -> None:
         self.operations: dict[str, Tally] = {}
         self.rejected: Counter[tuple[int, int, int]] = Counter()
         self.refusedConnections = 0
@@ -78,6 +75,19 @@ class Metrics:
         self.subOperationsCompleted = 0
         self.subOperationsFailed = 0
         self.retrievedBytes = 0
+
+
+@implementer(IMetrics)
+class Metrics(Work):
+    """
+    See L{IMetrics}.
+
+    @ivar rates: the last day's work.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self.rates = Rates(clock)
 
     def associationRejected(self, result: int, source: int, reason: int) -> None:
         self.rejected[result, source, reason] += 1

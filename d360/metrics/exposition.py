@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from zope.interface import implementer
 
 from d360.interfaces import IExposition
-from d360.metrics.counters import BOUNDS, Metrics, classOf
+from d360.metrics.counters import BOUNDS, Work, classOf
 from d360.model import DiskSpace
 
 #: What we reject for, by result, source and reason of PS3.8 Table 9-21.
@@ -70,14 +70,14 @@ def _counter(
 
 
 class _Work(Collector):
-    """What L{Metrics} has counted."""
+    """What was counted."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, work: Callable[[], Work]) -> None:
+        self._work = work
 
     def collect(self) -> Iterator[Metric]:
         """See L{Collector.collect}."""
-        metrics = self._metrics
+        metrics = self._work()
         yield _counter(
             "d360_associations_rejected",
             "Associations that we rejected, by reason (PS3.8 Table 9-21).",
@@ -95,7 +95,7 @@ class _Work(Collector):
             "outcome",
             metrics.requested.items(),
         )
-        yield from self._operations()
+        yield from self._operations(metrics)
         for name, text, value in (
             ("received_bytes", "Bytes of messages received", metrics.received),
             ("sent_bytes", "Bytes of messages sent", metrics.sent),
@@ -125,7 +125,7 @@ class _Work(Collector):
             metrics.retrievedBytes,
         )
 
-    def _operations(self) -> Iterator[Metric]:
+    def _operations(self, work: Work) -> Iterator[Metric]:
         operations = CounterMetricFamily(
             "d360_operations",
             "Operations of peers, by final status; lost with their association: none.",
@@ -136,7 +136,7 @@ class _Work(Collector):
             "From an operation's request to its final response.",
             labels=["service"],
         )
-        for service, tally in self._metrics.operations.items():
+        for service, tally in work.operations.items():
             for status, count in tally.statuses.items():
                 code = "none" if status is None else f"{status:04X}"
                 operations.add_metric([service, classOf(status), code], count)
@@ -192,16 +192,17 @@ class Exposition:
     """
     See L{IExposition}.
 
+    @param work: tells what was counted up to now.
     @param readings: numbers kept elsewhere. Those of one name have the same
         labels.
     """
 
     contentType = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, metrics: Metrics, readings: Sequence[Reading]) -> None:
+    def __init__(self, work: Callable[[], Work], readings: Sequence[Reading]) -> None:
         self._registry = CollectorRegistry()
         self._readings = _Readings(readings)
-        self._registry.register(_Work(metrics))
+        self._registry.register(_Work(work))
         self._registry.register(self._readings)
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)

@@ -62,3 +62,24 @@ class RateHistory:
     queries: tuple[int, ...]
     retrieved: tuple[int, ...]
     failed: tuple[int, ...]
+
+
+@frozen
+class WorkerState:
+    """
+    A process that serves associations.
+
+    @ivar number: its place, which those that take over from it have too.
+    @ivar pid: 0 while there is no process.
+    @ivar answers: it can be given connections, and answers questions.
+    @ivar since: when its process was started; aware, UTC.
+    @ivar restarts: how often it was started again.
+    """
+
+    number: int
+    pid: int
+    answers: bool
+    connections: int
+    live: int
+    since: datetime
+    restarts: int

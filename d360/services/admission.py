@@ -21,6 +21,8 @@ class Admission:
     @param acceptAnyCalledAE: whatever AE title they call us by.
     @param maxAssociations: how many may be open at the same time.
     @param callers: who may call; C{None} for whoever does.
+    @param share: how many of these there is room for here, where others admit
+        the rest; C{None} for all.
     """
 
     def __init__(
@@ -29,16 +31,18 @@ class Admission:
         acceptAnyCalledAE: bool,
         maxAssociations: int,
         callers: IRemoteAEs | None = None,
+        share: int | None = None,
     ) -> None:
         self._aeTitle = aeTitle
         self._acceptAnyCalledAE = acceptAnyCalledAE
         self._maxAssociations = maxAssociations
         self._callers = callers
+        self._room = maxAssociations if share is None else share
 
     @asynchronous
     async def admit(self, request: AssociationRequest, live: int) -> None:
         """See L{IAdmission.admit}."""
-        if live >= self._maxAssociations:
+        if live >= self._room:
             raise AssociationRejected(
                 2, 3, 2, f"max_associations = {self._maxAssociations} are open"
             )

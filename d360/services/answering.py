@@ -22,6 +22,9 @@ C_FIND = 0x0020
 #: Bytes of an identifier; a list of thousands of UIDs fits.
 MAX_IDENTIFIER_LENGTH = 320 * 1024
 
+#: Matches that leave in one write.
+TOGETHER = 16
+
 
 class Batches(Protocol[T]):
     """Matches, as L{d360.interfaces.IMatches} gives them."""
@@ -41,8 +44,8 @@ async def answer(
     isFullySupported: bool,
 ) -> None:
     """
-    Send all matches, each when the association can take more, and the final
-    response.
+    Send all matches, some at a time, the next when the association can take
+    more, and the final response.
 
     @param encode: makes the identifier of a match.
     @param isFullySupported: whether a match is pending with FF00, or with FF01.
@@ -79,10 +82,11 @@ async def _sendMatches(
                 return status.CANCEL
             if not batch:
                 return status.SUCCESS
-            for match in batch:
+            for first in range(0, len(batch), TOGETHER):
                 if cancelled.called:
                     break
-                await operation.respond(pending, encode(match))
+                some = batch[first : first + TOGETHER]
+                await operation.respondAll(pending, [encode(match) for match in some])
     finally:
         if not cancelled.called:
             cancelled.cancel()

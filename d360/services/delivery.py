@@ -23,8 +23,8 @@ from d360.model import Command, PresentationContext, RemoteAE, StoredInstance
 from d360.services.sending import Contexts, Sender, Share, store
 from d360.services.suboperations import Progress
 
-#: So many data sets are opened before it is their turn, on each association:
-#: the disk should never be waited for.
+#: So many data sets are opened before it is their turn, on each association,
+#: while there is a disk to wait for.
 AHEAD = 3
 
 #: Seconds that a receiver may take to release; it has everything by then.
@@ -39,6 +39,11 @@ class _Coming:
     context: PresentationContext
     opening: Deferred[IDatasetReader]
 
+    @property
+    def isOpen(self) -> bool:
+        """It need not be waited for. A Deferred that waits for another is paused."""
+        return self.opening.called and not self.opening.paused
+
     def giveUp(self) -> None:
         """Nobody wants to read it."""
         self.opening.addCallbacks(lambda dataset: dataset.close(), lambda _: None)
@@ -52,21 +57,22 @@ class _Broken(AssociationEnded):
 @implementer(IDatasetReader)
 class _Watched:
     """
-    A data set that knows whether a part of it was read, and so whether its
-    message has begun.
+    A data set that knows whether its message has begun: more of it is asked for
+    only to follow what was read before.
     """
 
     def __init__(self, dataset: IDatasetReader) -> None:
         self.size = dataset.size
-        self.isBegun = False
+        self._reads = 0
         self._dataset = dataset
 
-    def read(self, count: int) -> Deferred[bytes | memoryview]:
-        return self._dataset.read(count).addCallback(self._begin)
+    @property
+    def isBegun(self) -> bool:
+        return self._reads > 1
 
-    def _begin(self, data: bytes | memoryview) -> bytes | memoryview:
-        self.isBegun = True
-        return data
+    def read(self, count: int) -> Deferred[bytes | memoryview]:
+        self._reads += 1
+        return self._dataset.read(count)
 
     def close(self) -> None:
         self._dataset.close()
@@ -130,13 +136,17 @@ class Lane:
                 self._untaken.append(instance)
             else:
                 opening = self._sender.open(instance, context)
-                self._ahead.append(_Coming(instance, context, opening))
+                coming = _Coming(instance, context, opening)
+                self._ahead.append(coming)
+                if coming.isOpen:
+                    # What is in memory is not waited for, and further ones
+                    # would only take the place of this one in the cache.
+                    return
 
-    @asynchronous
     async def _sendNext(self, coming: _Coming) -> None:
         progress, instance = self._progress, coming.instance
         opening = coming.opening
-        if not opening.called:
+        if not coming.isOpen:
             await self._report()
             opening = progress.whileWanted(opening)
         try:
@@ -146,7 +156,9 @@ class Lane:
             return
         # What comes next waits for the receiver, so that it begins at once;
         # all else is done while the receiver is busy.
-        storing = self._store(coming, dataset)
+        storing = store(
+            self._association, coming.context, instance, dataset, self._command
+        )
         self._lookAhead()
         await self._report()
         try:
@@ -159,25 +171,16 @@ class Lane:
             if dataset.isBegun:
                 raise _Broken("it had to be aborted") from error
 
-    @asynchronous
     async def _report(self) -> None:
         """Tell the requestor what became of the one before, and of the untaken."""
         answered, self._answered = self._answered, None
         if answered is not None:
             await self._progress.answered(*answered)
-        untaken, self._untaken = self._untaken, []
-        await self._progress.failed(
-            untaken, "the receiver does not take its SOP class or transfer syntax"
-        )
-
-    @asynchronous
-    async def _store(self, sent: _Coming, dataset: IDatasetReader) -> int:
-        try:
-            return await store(
-                self._association, sent.context, sent.instance, dataset, self._command
+        if self._untaken:
+            untaken, self._untaken = self._untaken, []
+            await self._progress.failed(
+                untaken, "the receiver does not take its SOP class or transfer syntax"
             )
-        finally:
-            dataset.close()
 
 
 @frozen

@@ -5,6 +5,8 @@ The Query service class: C-FIND in the Patient Root and Study Root models
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
@@ -31,19 +33,32 @@ def encoderFor(
     Query/Retrieve Level, Retrieve AE Title and Instance Availability (PS3.4
     C.4.1.1.3.2, C.6).
     """
+    keys = tuple((key.tag, key.vr, key.attribute is not None) for key in question.asked)
+    return _encoderFor(keys, question.query.level.name, aeTitle, transferSyntax)
+
+
+@lru_cache(64)
+def _encoderFor(
+    keys: tuple[tuple[int, str, bool], ...], level: str, aeTitle: str, syntax: str
+) -> IdentifierEncoder:
+    """
+    Whoever asks, asks for the same again and again.
+
+    @param keys: each with its VR, and whether the index has a value for it.
+    """
     fields = [
-        Field(QUERY_RETRIEVE_LEVEL, "CS", text=question.query.level.name),
+        Field(QUERY_RETRIEVE_LEVEL, "CS", text=level),
         Field(RETRIEVE_AE_TITLE, "AE", text=aeTitle),
         Field(INSTANCE_AVAILABILITY, "CS", text="ONLINE"),
     ]
     column = 0
-    for key in question.asked:
-        if key.attribute is None:
-            fields.append(Field(key.tag, key.vr))
-        else:
-            fields.append(Field(key.tag, key.vr, column))
+    for tag, vr, isKnown in keys:
+        if isKnown:
+            fields.append(Field(tag, vr, column))
             column += 1
-    return IdentifierEncoder(fields, transferSyntax)
+        else:
+            fields.append(Field(tag, vr))
+    return IdentifierEncoder(fields, syntax)
 
 
 @implementer(IServiceClass)

@@ -232,6 +232,10 @@ class HeaderScanner:
         wanted, values, lastWanted = self._wanted, self.values, self._lastWanted
         encoding, header, vr = self._encoding, self._encoding.header, b""
         while end - offset >= 8 and not self._resting:
+            if self.complete and not self._containers and not encoding.implicit:
+                offset = self._walk(data, offset, end)
+                if self._resting or end - offset < 8:
+                    break
             if self._containers:
                 offset, length, tag = self._nested(data, offset, end)
                 if tag < 0:
@@ -262,6 +266,28 @@ class HeaderScanner:
             if tag in wanted and length <= self._maxValueLength and not self.complete:
                 values[tag] = bytes(data[offset : offset + length])
             offset += length
+        return end if self._resting else offset
+
+    def _walk(self, data: memoryview, offset: int, end: int) -> int:
+        """
+        Step over elements of the short form, in explicit VR, beyond the last
+        wanted one: there are some hundred of them in many instances.
+
+        @return: the offset of the first header that is anything else, or whose
+            value goes on in the next piece.
+        """
+        header, short, last = self._encoding.header, _SHORT_VRS, self._lastTag
+        while end - offset >= 8:
+            group, element, vr, length = header(data, offset)
+            tag = group << 16 | element
+            following = offset + 8 + length
+            if vr not in short or following > end:
+                break
+            if tag <= last or tag > _PIXEL_DATA:
+                self._resting = True
+                break
+            last, offset = tag, following
+        self._lastTag = last
         return offset
 
     def _cut(

@@ -135,10 +135,15 @@ def readQuestion(
             supported = False
             continue
         asked.append(Key(tag, attribute.vr, attribute))
-        text = readKey(identifier, tag, attribute.vr)
-        if identifier.get_item(tag).VR == "SQ":
+        element: Any = identifier.get_item(tag)
+        if element.VR == "SQ":
             supported = False
-        elif attribute.matched:
+            continue
+        # Most keys only say what is to come back.
+        if element.value is None or element.value == b"":
+            continue
+        text = readKey(identifier, tag, attribute.vr)
+        if attribute.matched:
             conditions += conditionsFor(attribute, text)
         elif not isUniversal(text):
             supported = False

@@ -9,7 +9,6 @@ import io
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, BinaryIO
 
 from attrs import evolve, frozen
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.digests import newDigest
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable
 from d360.interfaces import IArchive, IIndex, IReindex
 from d360.logs import Logger
@@ -65,7 +65,7 @@ def readInstance(file: BinaryIO) -> _Reading:
     """
     head = readHead(file)
     scanner = HeaderScanner(head.transferSyntax)
-    digest = sha256()
+    digest = newDigest()
     size = 0
     while piece := file.read(_STEP):
         digest.update(piece)

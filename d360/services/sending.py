@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import evolve, field, frozen, mutable
+from attrs import field, frozen, mutable
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from d360.asynchronous import asynchronous
 from d360.attributes import Level
@@ -146,28 +147,42 @@ class Sender:
         self._archive = archive
         self._index = index
 
-    @asynchronous
-    async def open(
+    def open(
         self, instance: StoredInstance, context: PresentationContext
-    ) -> IDatasetReader:
+    ) -> Deferred[IDatasetReader]:
         """
         The data set of an instance, as the context's transfer syntax wants it.
 
         @raise ArchiveError: its file is gone or damaged.
         @raise TranscodingError: it cannot be brought to that transfer syntax.
         """
-        try:
-            reader = await self._openFile(instance)
-        except ArchiveError:
-            # It may have been replaced since it was found.
-            other = await self._whereNow(instance)
-            if other is None or other.location == instance.location:
-                raise
-            instance = other
-            reader = await self._openFile(instance)
+        opening = self._openAs(instance, context)
+        return opening.addErrback(self._openReplaced, instance, context)
+
+    @asynchronous
+    async def _openReplaced(
+        self, failure: Failure, instance: StoredInstance, context: PresentationContext
+    ) -> IDatasetReader:
+        """It may have been replaced since it was found."""
+        failure.trap(ArchiveError)
+        other = await self._whereNow(instance)
+        if other is None or other.location == instance.location:
+            failure.raiseException()
+        return await self._openAs(other, context)
+
+    def _openAs(
+        self, instance: StoredInstance, context: PresentationContext
+    ) -> Deferred[IDatasetReader]:
         if context.transferSyntax == instance.TransferSyntaxUID:
-            return reader
-        reader.close()
+            # As it is with nearly all, so that no coroutine is made for it.
+            return self._openFile(instance)
+        return self._transcode(instance, context)
+
+    @asynchronous
+    async def _transcode(
+        self, instance: StoredInstance, context: PresentationContext
+    ) -> IDatasetReader:
+        (await self._openFile(instance)).close()
         if context.transferSyntax not in self.transcoder.targetsOf(
             instance.TransferSyntaxUID
         ):
@@ -190,29 +205,37 @@ class Sender:
         return batch[0] if batch else None
 
 
-@asynchronous
-async def store(
+def store(
     association: IAssociation,
     context: PresentationContext,
     instance: StoredInstance,
     dataset: IDatasetReader,
     command: Command,
-) -> int:
+) -> Deferred[int]:
     """
     C-STORE an instance.
 
+    @param dataset: is closed afterwards.
     @param command: what every C-STORE of the retrieve has in common.
     @return: the Status of the response.
     @raise AssociationEnded: no response came.
     """
-    response = await association.request(
-        context,
-        evolve(
-            command,
-            CommandField=_C_STORE,
-            AffectedSOPClassUID=instance.SOPClassUID,
-            AffectedSOPInstanceUID=instance.SOPInstanceUID,
+    request = Command(
+        _C_STORE,
+        AffectedSOPClassUID=instance.SOPClassUID,
+        AffectedSOPInstanceUID=instance.SOPInstanceUID,
+        Priority=command.Priority,
+        MoveOriginatorApplicationEntityTitle=(
+            command.MoveOriginatorApplicationEntityTitle
         ),
-        dataset,
+        MoveOriginatorMessageID=command.MoveOriginatorMessageID,
     )
-    return response.Status if response.Status is not None else 0xC000
+    storing = association.request(context, request, dataset)
+    return storing.addBoth(_statusOf, dataset)
+
+
+def _statusOf(outcome: Command | Failure, dataset: IDatasetReader) -> int | Failure:
+    dataset.close()
+    if isinstance(outcome, Failure):
+        return outcome
+    return outcome.Status if outcome.Status is not None else 0xC000

@@ -2,11 +2,15 @@
 The Storage service class: C-STORE (PS3.4 Annex B; conformance 5.2.3, 6).
 
 An instance is answered with 0000 only after its file is durable and the index
-has committed it. The order is: all bytes into the archive, the header checked,
-the file committed under a mark, the index, the answer, the mark taken away. So
-whatever happens in between, either the sender was told that we have it and we
-do, or it was not and the mark lets L{Recovery<d360.services.recovery.Recovery>}
-find out what became of it.
+has committed it. The order is: the header checked, the file marked in its
+place, all bytes into it; then the file is synced and the index told of it, both
+at the same time; then the answer, and the mark taken away. So whatever happens
+in between, either the sender was told that we have it and we do, or it was not
+and L{Recovery<d360.services.recovery.Recovery>} finds out what became of it, by
+the mark, or by what the index has announced and not confirmed.
+
+What the index knows already, it is not told of before the new file is durable,
+since that may take the place of another.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import errno
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredList
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from zope.interface import implementer
 
@@ -25,6 +29,7 @@ from d360.dimse import status
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
 from d360.interfaces import IArchive, IBlobWriter, IIndex, IOperation, IServiceClass
 from d360.model import (
+    Announcement,
     Blob,
     Duplicates,
     InstanceRecord,
@@ -47,6 +52,9 @@ class IUncertain(Protocol):
 
     def add(self, location: Location, writer: IBlobWriter) -> None:
         """Settle or discard the file, as soon as it can be known."""
+
+    def takeBack(self, location: Location) -> None:
+        """The file is gone: have the index forget it, as soon as it can."""
 
 
 @implementer(IConsumer)
@@ -125,16 +133,38 @@ class _Reception:
                     f"{keyword} UID of command and data set differ",
                 )
         self.header = header
+        try:
+            self._writer.expect(
+                header.StudyInstanceUID,
+                header.SeriesInstanceUID,
+                header.SOPInstanceUID,
+            )
+        except ArchiveError as error:
+            return DIMSEError(status.CANNOT_UNDERSTAND, str(error))
         return None
 
 
-@frozen
+@define(eq=False)
 class _Receipt:
-    """A file that is durable and not in the index yet."""
+    """
+    An instance of which all bytes are there.
 
+    @ivar blob: set with the next two, when the file has its place.
+    @ivar announced: what the index says.
+    """
+
+    operation: IOperation
     writer: IBlobWriter
-    blob: Blob
-    record: InstanceRecord
+    header: Header
+    blob: Blob = field(init=False)
+    record: InstanceRecord = field(init=False)
+    announced: Deferred[Announcement | None] | None = field(init=False, default=None)
+
+
+def _commentOf(error: ArchiveError) -> str:
+    cause = error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left in the archive" if full else "Archive fails"
 
 
 @implementer(IServiceClass)
@@ -179,14 +209,17 @@ class StorageService:
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
         writer = self._archive.create(self._head(operation))
+        reception = _Reception(operation, writer)
         try:
-            receipt = await self._receive(operation, writer)
+            await operation.deliverDataset(reception)
+            header = reception.finish()
         except BaseException:
             await writer.discard()
             raise
-        registration = await self._register(operation, receipt)
+        receipt = _Receipt(operation, writer, header)
+        registration = await self._keep(receipt)
         responded = operation.respond(status.SUCCESS)
-        tidying = self._tidy(operation, receipt, registration)
+        tidying = self._tidy(receipt, registration)
         self._tidying.add(tidying)
         tidying.addErrback(lambda f: operation.log.failure("cannot tidy up", f))
         tidying.addCallback(lambda _: self._tidying.discard(tidying))
@@ -218,29 +251,50 @@ class StorageService:
             established.calledAETitle,
         )
 
-    @asynchronous
-    async def _receive(self, operation: IOperation, writer: IBlobWriter) -> _Receipt:
-        """All bytes, checked and durable."""
-        reception = _Reception(operation, writer)
-        await operation.deliverDataset(reception)
-        header = reception.finish()
+    async def _keep(self, receipt: _Receipt) -> Registration:
+        """
+        Have it durable in archive and index.
+
+        @raise DIMSEError: A700, and neither has it, or will have it for long.
+        """
+        writer, header = receipt.writer, receipt.header
+
+        def announce(blob: Blob) -> None:
+            receipt.blob = blob
+            receipt.record = self._record(receipt, blob)
+            receipt.announced = maybeDeferred(
+                self._index.announce, receipt.record, blob.location
+            )
+
         try:
-            blob = await writer.commit(
+            await writer.commit(
                 header.StudyInstanceUID,
                 header.SeriesInstanceUID,
                 header.SOPInstanceUID,
+                announce,
             )
         except ArchiveError as error:
-            operation.log.error("Cannot store: {why}", why=str(error))
-            cause = error.__cause__
-            full = isinstance(cause, OSError) and cause.errno in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-            )
-            comment = "No space left in the archive" if full else "Archive fails"
-            raise DIMSEError(status.OUT_OF_RESOURCES, comment) from error
+            receipt.operation.log.error("Cannot store: {why}", why=str(error))
+            await self._takeBack(receipt)
+            raise DIMSEError(status.OUT_OF_RESOURCES, _commentOf(error)) from error
+        return await self._register(receipt)
+
+    async def _takeBack(self, receipt: _Receipt) -> None:
+        """The file is not kept: nor is what the index was told of it."""
+        if receipt.announced is None:
+            return
+        try:
+            announcement = await receipt.announced
+            if announcement is not None:
+                await self._index.forget(receipt.blob.location)
+                self._index.confirm(announcement)
+        except DatabaseError:
+            self._recovery.takeBack(receipt.blob.location)
+
+    def _record(self, receipt: _Receipt, blob: Blob) -> InstanceRecord:
+        header, operation = receipt.header, receipt.operation
         established = operation.association.established
-        record = InstanceRecord(
+        return InstanceRecord(
             StudyInstanceUID=header.StudyInstanceUID,
             SeriesInstanceUID=header.SeriesInstanceUID,
             SOPInstanceUID=header.SOPInstanceUID,
@@ -254,31 +308,23 @@ class StorageService:
             receivedAt=datetime.fromtimestamp(self._clock.seconds(), UTC),
             **header.texts,
         )
-        return _Receipt(writer, blob, record)
 
-    @asynchronous
-    async def _register(self, operation: IOperation, receipt: _Receipt) -> Registration:
+    async def _register(self, receipt: _Receipt) -> Registration:
         """
-        Enter it into the index.
+        The file is durable: see that the index has it.
 
         @raise DIMSEError: A700, and the file is gone, or with the recovery.
         """
-        ours = receipt.blob.location
+        operation, ours = receipt.operation, receipt.blob.location
+        assert receipt.announced is not None
         try:
-            registration = await self._index.register(
-                receipt.record, ours, self._duplicates
+            announcement = await receipt.announced
+            if announcement is None:
+                return await self._registerAgain(receipt)
+            self._index.confirm(announcement)
+            return Registration(
+                Outcome.STORED, ours, None, announcement.patientConflict
             )
-            if (
-                registration.outcome in (Outcome.DUPLICATE, Outcome.KEPT)
-                and registration.location != ours
-                and not await self._archive.exists(registration.location)
-            ):
-                operation.log.warn(
-                    "The file of {instance} was gone, and has come again",
-                    instance=receipt.record.SOPInstanceUID,
-                )
-                registration = await self._index.relocate(receipt.record, ours)
-            return registration
         except DatabaseUnavailable as error:
             operation.log.error("Cannot store: {why}", why=str(error))
             if error.uncertain:
@@ -296,13 +342,48 @@ class StorageService:
             await receipt.writer.discard()
             raise
 
+    async def _registerAgain(self, receipt: _Receipt) -> Registration:
+        """What the index knows already, perhaps with other bytes."""
+        ours = receipt.blob.location
+        registration = await self._index.register(
+            receipt.record, ours, self._duplicates
+        )
+        if (
+            registration.outcome in (Outcome.DUPLICATE, Outcome.KEPT)
+            and registration.location != ours
+            and not await self._isKept(registration.location)
+        ):
+            receipt.operation.log.warn(
+                "The file of {instance} was gone or damaged, and has come again",
+                instance=receipt.record.SOPInstanceUID,
+            )
+            registration = await self._index.relocate(receipt.record, ours)
+        return registration
+
+    async def _isKept(self, location: Location) -> bool:
+        """
+        Whether a file that is said to be there already is, and whole, and
+        durable: it may be on its way by another association.
+        """
+        stored = await self._index.storedAt(location)
+        if stored is None:
+            return False
+        try:
+            reader = await self._archive.open(location, stored.size, stored.digest)
+            reader.close()
+            await self._archive.sync(location)
+        except ArchiveError as error:
+            if isinstance(error.__cause__, OSError):
+                # It may be there all the same.
+                raise
+            return False
+        return True
+
     @asynchronous
-    async def _tidy(
-        self, operation: IOperation, receipt: _Receipt, registration: Registration
-    ) -> None:
+    async def _tidy(self, receipt: _Receipt, registration: Registration) -> None:
         """The answer is on its way: settle what is left on the disk."""
         instance = receipt.record.SOPInstanceUID
-        log = operation.log
+        log = receipt.operation.log
         if registration.patientConflict:
             log.warn(
                 "Study {study} was first stored with another patient than in "

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from d360.asynchronous import asynchronous
 from d360.dimse import status
@@ -61,9 +62,9 @@ class Progress:
         """Fires when nobody does any more; may be cancelled."""
         raise NotImplementedError
 
-    @asynchronous
-    async def tell(self) -> None:
+    def tell(self) -> Deferred[None]:
         """A number has changed: tell those who wait."""
+        return succeed(None)
 
     @asynchronous
     async def whileWanted(self, opening: Deferred[T]) -> T:
@@ -80,8 +81,7 @@ class Progress:
             if not unwanted.called:
                 unwanted.cancel()
 
-    @asynchronous
-    async def answered(self, instance: StoredInstance, code: int) -> None:
+    def answered(self, instance: StoredInstance, code: int) -> Deferred[None]:
         """
         The receiver has answered.
 
@@ -99,16 +99,14 @@ class Progress:
                 status=f"{code:04X}",
             )
         else:
-            await self.failed([instance], f"it was refused with {code:04X}")
-            return
-        await self.tell()
+            return self.failed([instance], f"it was refused with {code:04X}")
+        return self.tell()
 
-    @asynchronous
-    async def failed(self, instances: Iterable[StoredInstance], why: str) -> None:
+    def failed(self, instances: Iterable[StoredInstance], why: str) -> Deferred[None]:
         """They could not be sent."""
         uids = [instance.SOPInstanceUID for instance in instances]
         if not uids:
-            return
+            return succeed(None)
         self.failedUIDs += uids
         self._metrics.subOperationsEnded(0, len(uids), 0)
         self._log.error(
@@ -117,7 +115,12 @@ class Progress:
             others=f" and {len(uids) - 1} others" if len(uids) > 1 else "",
             why=why,
         )
-        await self.tell()
+        return self.tell()
+
+
+def _isUnwanted(failure: Failure) -> None:
+    """Where the association has ended, which is looked at elsewhere."""
+    failure.trap(AssociationEnded)
 
 
 class SubOperations(Progress):
@@ -152,20 +155,16 @@ class SubOperations(Progress):
             "NumberOfWarningSuboperations": min(self.warnings, _MAX_COUNT),
         }
 
-    @asynchronous
-    async def tell(self) -> None:
+    def tell(self) -> Deferred[None]:
         """Pending; not of what is the last, which the final response tells."""
-        if not self.remaining or not self.isWanted:
-            return
-        try:
-            await self._operation.respond(
-                status.PENDING,
-                NumberOfRemainingSuboperations=min(self.remaining, _MAX_COUNT),
-                **self._counts(),
-            )
-        except AssociationEnded:
-            # Then they are not wanted either, which is looked at elsewhere.
-            return
+        remaining = self.remaining
+        if not remaining or not self.isWanted:
+            return succeed(None)
+        return self._operation.respond(
+            status.PENDING,
+            NumberOfRemainingSuboperations=min(remaining, _MAX_COUNT),
+            **self._counts(),
+        ).addErrback(_isUnwanted)
 
     @asynchronous
     async def finish(self) -> None:

@@ -26,9 +26,40 @@ from d360.interfaces import (
 from d360.logs import Logger
 from d360.metrics.null import NULL_METRICS
 from d360.model import AssociationRequest
+from d360.ul import steps
 from d360.ul.protocol import UpperLayerProtocol
 from d360.ul.roles import Acceptor, OpenAssociations, Requestor
 from d360.ul.settings import UpperLayerSettings
+
+
+class AssociationNumbers:
+    """
+    The numbers that associations go by in the log.
+
+    @ivar next: the one that follows.
+    """
+
+    def __init__(self, first: int, step: int) -> None:
+        self.next = first
+        self._step = step
+
+    def __iter__(self) -> AssociationNumbers:
+        return self
+
+    def __next__(self) -> int:
+        number = self.next
+        self.next += self._step
+        return number
+
+
+def numberAssociations(first: int, step: int) -> AssociationNumbers:
+    """
+    Have the associations of this process, in either role, numbered so that
+    other processes can have numbers between theirs.
+    """
+    numbers = AssociationNumbers(first, step)
+    steps.numbers = numbers
+    return numbers
 
 
 @implementer(IAssociations)
@@ -46,12 +77,14 @@ class UpperLayerFactory(ServerFactory):
         clock: IReactorTime,
         settings: UpperLayerSettings | None = None,
         metrics: IMetrics = NULL_METRICS,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param buildUser: makes the service user of one association, when that
             is accepted and not before.
+        @param changed: see L{OpenAssociations}.
         """
-        self._associations = OpenAssociations()
+        self._associations = OpenAssociations(changed)
         self._role = Acceptor(
             buildUser, admission, supported, self._associations, metrics
         )
@@ -72,6 +105,11 @@ class UpperLayerFactory(ServerFactory):
         protocol = UpperLayerProtocol(self._role, self._clock, self._settings)
         protocol.factory = self
         return protocol
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return len(self._associations.connections)
 
     @property
     def live(self) -> int:

@@ -14,11 +14,10 @@ should be is a L{PDUError}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from struct import Struct
-from typing import Any
 
 from pynetdicom import pdu as codec
-from pynetdicom import pdu_items as items
 
 from d360.errors import AssociationAborted, AssociationRejected, PDUError
 from d360.model import (
@@ -29,6 +28,7 @@ from d360.model import (
     ProposedContext,
     RoleSelection,
 )
+from d360.ul.framing import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 
 #: There are no more odd numbers in a byte.
 MAX_CONTEXTS = 128
@@ -62,6 +62,9 @@ _ITEM = Struct(">BxH")
 _LENGTH = Struct(">H")
 _MAXIMUM = Struct(">I")
 _FOUR = Struct("4B")
+_PDU = Struct(">BxI")
+#: Context ID and, in an A-ASSOCIATE-AC, result.
+_CONTEXT = Struct(">BxBx")
 
 
 def _invalid(why: str) -> PDUError:
@@ -303,21 +306,22 @@ _RELEASE_RP = bytes(codec.A_RELEASE_RP().encode())
 
 def encodeRequest(request: AssociationRequest) -> bytes:
     """Encode an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
-    pdu = codec.A_ASSOCIATE_RQ()
-    pdu.protocol_version = request.protocolVersion
-    pdu.called_ae_title = request.calledAETitle
-    pdu.calling_ae_title = request.callingAETitle
-    pdu.variable_items = [
-        _applicationContextItem(request.applicationContext),
-        *map(_proposedContextItem, request.contexts),
-        _userInformationItem(
-            request.maxPDULength,
-            request.implementationClassUID,
-            request.implementationVersion,
-            request.roles,
+    return _associate(
+        A_ASSOCIATE_RQ,
+        request.protocolVersion,
+        request.calledAETitle,
+        request.callingAETitle,
+        (
+            _uidItem(_APPLICATION_CONTEXT, request.applicationContext),
+            *map(_proposedContextItem, request.contexts),
+            _userInformationItem(
+                request.maxPDULength,
+                request.implementationClassUID,
+                request.implementationVersion,
+                request.roles,
+            ),
         ),
-    ]
-    return bytes(pdu.encode())
+    )
 
 
 def encodeAcceptance(
@@ -328,20 +332,22 @@ def encodeAcceptance(
 
     @param request: what it answers; its AE titles go back.
     """
-    pdu = codec.A_ASSOCIATE_AC()
-    pdu.reserved_aet = request.calledAETitle
-    pdu.reserved_aec = request.callingAETitle
-    pdu.variable_items = [
-        _applicationContextItem(APPLICATION_CONTEXT),
-        *map(_contextResultItem, acceptance.results),
-        _userInformationItem(
-            acceptance.maxPDULength,
-            acceptance.implementationClassUID,
-            acceptance.implementationVersion,
-            acceptance.roles,
+    return _associate(
+        A_ASSOCIATE_AC,
+        1,
+        request.calledAETitle,
+        request.callingAETitle,
+        (
+            _uidItem(_APPLICATION_CONTEXT, APPLICATION_CONTEXT),
+            *map(_contextResultItem, acceptance.results),
+            _userInformationItem(
+                acceptance.maxPDULength,
+                acceptance.implementationClassUID,
+                acceptance.implementationVersion,
+                acceptance.roles,
+            ),
         ),
-    ]
-    return bytes(pdu.encode())
+    )
 
 
 def encodeRejection(rejection: AssociationRejected) -> bytes:
@@ -371,59 +377,69 @@ def encodeAbort(source: int, reason: int) -> bytes:
     return bytes(pdu.encode())
 
 
-def _applicationContextItem(name: str) -> items.ApplicationContextItem:
-    item = items.ApplicationContextItem()
-    item.application_context_name = name
-    return item
+def _associate(
+    pduType: int,
+    version: int,
+    calledAETitle: str,
+    callingAETitle: str,
+    items: Iterable[bytes],
+) -> bytes:
+    """What an A-ASSOCIATE-RQ and an -AC have in common (PS3.8 Table 9-11)."""
+    body = b"".join(
+        (
+            _FIXED.pack(version, _title(calledAETitle), _title(callingAETitle)),
+            *items,
+        )
+    )
+    return _PDU.pack(pduType, len(body)) + body
 
 
-def _transferSyntaxItem(uid: str) -> items.TransferSyntaxSubItem:
-    item = items.TransferSyntaxSubItem()
-    item.transfer_syntax_name = uid
-    return item
+def _title(text: str) -> bytes:
+    return text.encode("latin-1", "replace")[:16].ljust(16)
 
 
-def _proposedContextItem(context: ProposedContext) -> items.PresentationContextItemRQ:
-    abstractSyntax = items.AbstractSyntaxSubItem()
-    abstractSyntax.abstract_syntax_name = context.abstractSyntax
-    item = items.PresentationContextItemRQ()
-    item.presentation_context_id = context.contextID
-    item.abstract_transfer_syntax_sub_items = [
-        abstractSyntax,
-        *map(_transferSyntaxItem, context.transferSyntaxes),
-    ]
-    return item
+def _item(itemType: int, value: bytes) -> bytes:
+    return _ITEM.pack(itemType, len(value)) + value
 
 
-def _contextResultItem(result: ContextResult) -> items.PresentationContextItemAC:
-    item = items.PresentationContextItemAC()
-    item.presentation_context_id = result.contextID
-    item.result_reason = result.result
-    item.transfer_syntax_sub_item = [_transferSyntaxItem(result.transferSyntax)]
-    return item
+@lru_cache(maxsize=1024)
+def _uidItem(itemType: int, uid: str) -> bytes:
+    """Of the same few, again and again."""
+    return _item(itemType, uid.encode("ascii"))
+
+
+def _proposedContextItem(context: ProposedContext) -> bytes:
+    """PS3.8 9.3.2.2"""
+    syntaxes = [_uidItem(_TRANSFER_SYNTAX, uid) for uid in context.transferSyntaxes]
+    value = b"".join(
+        (
+            _CONTEXT.pack(context.contextID, 0),
+            _uidItem(_ABSTRACT_SYNTAX, context.abstractSyntax),
+            *syntaxes,
+        )
+    )
+    return _item(_PRESENTATION_CONTEXT_RQ, value)
+
+
+def _contextResultItem(result: ContextResult) -> bytes:
+    """PS3.8 9.3.3.2"""
+    value = _CONTEXT.pack(result.contextID, result.result)
+    value += _uidItem(_TRANSFER_SYNTAX, result.transferSyntax)
+    return _item(_PRESENTATION_CONTEXT_AC, value)
 
 
 def _userInformationItem(
     maxPDULength: int, classUID: str, versionName: str, roles: Iterable[RoleSelection]
-) -> items.UserInformationItem:
+) -> bytes:
     """In the order of the item types, which some peers rely on."""
-    maximum = items.MaximumLengthSubItem()
-    maximum.maximum_length_received = maxPDULength
-    user: list[Any] = [maximum]
+    user = [_item(_MAXIMUM_LENGTH, _MAXIMUM.pack(maxPDULength))]
     if classUID:
-        implementation = items.ImplementationClassUIDSubItem()
-        implementation.implementation_class_uid = classUID
-        user.append(implementation)
+        user.append(_uidItem(_IMPLEMENTATION_CLASS_UID, classUID))
     for role in roles:
-        selection = items.SCP_SCU_RoleSelectionSubItem()
-        selection.sop_class_uid = role.sopClass
-        selection.scu_role = int(role.scu)
-        selection.scp_role = int(role.scp)
-        user.append(selection)
+        uid = role.sopClass.encode("ascii")
+        value = _LENGTH.pack(len(uid)) + uid + bytes((role.scu, role.scp))
+        user.append(_item(_ROLE_SELECTION, value))
     if versionName:
-        version = items.ImplementationVersionNameSubItem()
-        version.implementation_version_name = versionName
-        user.append(version)
-    item = items.UserInformationItem()
-    item.user_data = user
-    return item
+        name = versionName.encode("ascii")
+        user.append(_item(_IMPLEMENTATION_VERSION_NAME, name))
+    return _item(_USER_INFORMATION, b"".join(user))

@@ -22,7 +22,7 @@ from d360.ul.roles import Acceptor, IConnection, Role
 from d360.ul.settings import UpperLayerSettings
 from d360.ul.silence import WatchedProducer
 from d360.ul.steps import NO_REASON, SERVICE_USER, AssociationSteps
-from d360.ul.tcp import quickAcknowledger, sendWithoutDelay
+from d360.ul.tcp import prepare, quickAcknowledger
 
 
 @implementer(IUpperLayer, IConnection)
@@ -65,7 +65,7 @@ class UpperLayerProtocol(AssociationSteps):
             return
         address = self.transport.getPeer()
         self._peer = getattr(address, "host", None) or str(address)
-        sendWithoutDelay(self.transport)
+        prepare(self.transport)
         self._acknowledge = quickAcknowledger(self.transport)
         if isinstance(self._role, Acceptor):
             self._role.associations.connected(self)

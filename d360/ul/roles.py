@@ -41,9 +41,12 @@ class OpenAssociations:
     @ivar live: associations established and not over.
     @ivar accepted: associations established since the start.
     @ivar admitting: requests that wait to be admitted.
+    @param changed: is called when a connection or an association begins or
+        ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
         self.live = 0
         self.accepted = 0
         self.admitting = 0
@@ -53,10 +56,12 @@ class OpenAssociations:
     def connected(self, connection: IConnection) -> None:
         """A connection was opened."""
         self.connections.add(connection)
+        self._changed()
 
     def disconnected(self, connection: IConnection) -> None:
         """It is closed."""
         self.connections.discard(connection)
+        self._changed()
         if not self.connections:
             waiting, self._whenEmpty = self._whenEmpty, []
             for deferred in waiting:
@@ -66,10 +71,12 @@ class OpenAssociations:
         """An association was established."""
         self.live += 1
         self.accepted += 1
+        self._changed()
 
     def ended(self) -> None:
         """One that was established is over."""
         self.live -= 1
+        self._changed()
 
     def whenEmpty(self) -> Deferred[None]:
         """Fires when no connection is open; at once if none is."""

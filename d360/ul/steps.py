@@ -5,7 +5,7 @@ service user, and the log of what became of the association.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -47,7 +47,8 @@ NO_REASON = 0
 #: What Evt18 comes with.
 _EXPIRED = object()
 
-_numbers = count(1)
+#: Gives each association its number; see L{d360.ul.factory.numberAssociations}.
+numbers: Iterator[int] = count(1)
 
 
 def _printable(title: str) -> str:
@@ -69,7 +70,7 @@ class AssociationSteps(Protocol):
     def __init__(
         self, role: Role, clock: IReactorTime, settings: UpperLayerSettings
     ) -> None:
-        self.number = next(_numbers)
+        self.number = next(numbers)
         self.machine = StateMachine(self)
         self._role = role
         self._clock = clock
@@ -436,6 +437,9 @@ class AssociationSteps(Protocol):
         }
 
     def _debug(self, what: str, **values: Any) -> None:
+        if LogLevel.debug < Logger.threshold:
+            # What it would say takes longer to put together than all else.
+            return
         self.log.debug(
             "association {association} with {peer}: " + what,
             **values,

@@ -14,11 +14,20 @@ from typing import Any
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
 
+#: Bytes that are read at once, where so many are there: a peer that is quicker
+#: than we are sends several PDUs in the meantime.
+READ = 256 * 1024
 
-def sendWithoutDelay(transport: Any) -> None:
-    """Set TCP_NODELAY, where the transport is a TCP connection."""
+
+def prepare(transport: Any) -> None:
+    """
+    Set TCP_NODELAY, and have much read at once, where the transport is a TCP
+    connection.
+    """
     if ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
+    if isinstance(transport, Connection):
+        transport.bufferSize = READ
 
 
 def quickAcknowledger(transport: Any) -> Callable[[], None] | None:
@@ -40,9 +49,11 @@ def quickAcknowledger(transport: Any) -> Callable[[], None] | None:
         return None
 
     def acknowledge() -> None:
-        # Where the peer is gone, or the system refuses, it is merely slower.
-        with suppress(OSError):
+        try:
             connection.setsockopt(socket.IPPROTO_TCP, option, 1)
+        except OSError:
+            # The peer is gone, or the system refuses: it is merely slower.
+            return
 
     return acknowledge
 
@@ -74,6 +85,9 @@ def writeAll(transport: Any, buffers: Sequence[bytes | memoryview]) -> None:
             sent = transport.getHandle().sendmsg(buffers)
     if not sent:
         transport.write(b"".join(buffers))
+        return
+    if sent == sum(map(len, buffers)):
+        # Nearly always, and much sooner seen than by going through them.
         return
     for number, buffer in enumerate(buffers):
         if sent < len(buffer):

@@ -17,6 +17,7 @@ STATUS = {
     "ae_title": "D360PACS",
     "uptime_seconds": 90061.5,
     "associations": {"live": 3, "accepted": 14},
+    "workers": [{"number": 1, "answers": True}, {"number": 2, "answers": False}],
     "counts": {
         "patients": 1,
         "studies": 2,
@@ -37,6 +38,7 @@ TEXT = """\
 D360 1.2, D360PACS
   up            1 d 01:01:01
   associations  3 open, 14 since the start
+  workers       1 of 2 serve
   database      embedded PostgreSQL 18.6
   stored        1 patients, 2 studies, 3 series, 4 instances, 1.5 KiB
   disk          5.0 GiB of 3.0 TiB free

@@ -42,7 +42,7 @@ class MetricsTestCase(SiteTestCase):
         self.measuring: Deferred[Any] = succeed(SPACE)
         self.reading: Deferred[bytes] | None = None
         resource = MetricsResource(
-            FakeExposition(), self, self, self.clock, self.inThread
+            FakeExposition(), self.workers, self, self, self.clock, self.inThread
         )
         self.site = makeSite({}, self.token)
         self.site.timeOut = None
@@ -73,6 +73,7 @@ class MetricsTests(MetricsTestCase):
         self.assertEqual((answer.code, answer.body), (200, b"True 40\nmemory\n"))
         self.assertEqual(answer.headers["content-type"], "text/plain; version=9")
         self.assertEqual(answer.headers["content-length"], "15")
+        self.assertEqual(self.workers.asked, ["counters"])
         self.assertEqual(answer.headers["cache-control"], "no-store")
 
     def test_head(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import evolve, frozen
@@ -14,11 +16,16 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from d360.admin.resource import JSONResource
 from d360.admin.site import MAX_BODY, ReindexResource, StatusResource, makeSite
 from d360.errors import DatabaseUnavailable
+from d360.interfaces import IWorkers
+from d360.metrics.values import WorkerState
 from d360.model import DatabaseState, DiskSpace, ReindexProgress, Totals
+
+NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 DATABASE = DatabaseState(True, "embedded", "18.6", 1)
 
@@ -30,6 +37,31 @@ class Associations:
 
     live = 2
     accepted = 7
+
+
+@implementer(IWorkers)
+class Workers:
+    """
+    One that answers and one that has died.
+
+    @ivar asked: what they were asked.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def states(self) -> tuple[WorkerState, ...]:
+        return (
+            WorkerState(1, 4711, True, 3, 2, NOON, 0),
+            WorkerState(2, 0, False, 0, 0, NOON, 1),
+        )
+
+    def refresh(self, what: str) -> Deferred[None]:
+        self.asked.append(what)
+        return succeed(None)
+
+    def said(self, what: str) -> Sequence[Any]:
+        return ()
 
 
 class Index:
@@ -127,8 +159,14 @@ class SiteTestCase(SynchronousTestCase):
         self.index = Index()
         self.reindex = Reindex()
         self.slow = Slow()
+        self.workers = Workers()
         status = StatusResource(
-            "D360PACS", Associations(), self.index, Archive(), self.clock
+            "D360PACS",
+            Associations(),
+            self.workers,
+            self.index,
+            Archive(),
+            self.clock,
         )
         calls: dict[bytes, JSONResource] = {
             b"status": status,
@@ -190,6 +228,26 @@ class StatusTests(SiteTestCase):
                 "ae_title": "D360PACS",
                 "uptime_seconds": 12.3,
                 "associations": {"live": 2, "accepted": 7},
+                "workers": [
+                    {
+                        "number": 1,
+                        "pid": 4711,
+                        "answers": True,
+                        "connections": 3,
+                        "live": 2,
+                        "since": "2026-01-01T12:00:00Z",
+                        "restarts": 0,
+                    },
+                    {
+                        "number": 2,
+                        "pid": 0,
+                        "answers": False,
+                        "connections": 0,
+                        "live": 0,
+                        "since": "2026-01-01T12:00:00Z",
+                        "restarts": 1,
+                    },
+                ],
                 "counts": {
                     "patients": 1,
                     "studies": 2,
@@ -206,6 +264,7 @@ class StatusTests(SiteTestCase):
                 "disk": {"total": 100, "free": 40},
             },
         )
+        self.assertEqual(self.workers.asked, ["counters"])
 
     def test_databaseAway(self) -> None:
         """The rest is answered all the same, without counts."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from zope.interface import implementer
 
 from d360.admin.site import makeSite
@@ -16,9 +14,7 @@ from d360.admin.watching import (
 )
 from d360.interfaces import ILiveAssociations, IRates, IRecentEvents
 from d360.metrics.values import LiveAssociation, LogEvent, RateHistory
-from tests.admin.test_site import Associations, SiteTestCase
-
-NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+from tests.admin.test_site import NOON, Associations, SiteTestCase
 
 
 @implementer(IRates, ILiveAssociations, IRecentEvents)
@@ -49,8 +45,10 @@ class WatchingTests(SiteTestCase):
         self.server = Server()
         self.site = makeSite(
             {
-                b"rates": RatesResource(self.server),
-                b"associations": AssociationsResource(Associations(), self.server),
+                b"rates": RatesResource(self.server, self.workers),
+                b"associations": AssociationsResource(
+                    Associations(), self.server, self.workers
+                ),
                 b"errors": ErrorsResource(self.server),
                 b"settings": SettingsResource({"dicom.port": 104, "web.token": "***"}),
             },
@@ -72,6 +70,7 @@ class WatchingTests(SiteTestCase):
                 "failed": [9, 0],
             },
         )
+        self.assertEqual(self.workers.asked, ["rates"])
 
     def test_associations(self) -> None:
         """How many there are, and a bounded number of them."""
@@ -102,6 +101,7 @@ class WatchingTests(SiteTestCase):
             },
         )
         self.assertEqual(self.server.count, MAX_ASSOCIATIONS)
+        self.assertEqual(self.workers.asked, ["associations"])
 
     def test_errors(self) -> None:
         """Time, level and text."""

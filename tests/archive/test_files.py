@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
-from hashlib import sha256
 from time import monotonic
 from unittest.mock import patch
 
@@ -20,6 +20,7 @@ from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.archive.intact import Intact
 from d360.archive.writer import SETTLE_DELAY
+from d360.digests import digestOf, sameKind
 from d360.errors import ArchiveError
 from d360.model import Location
 from tests.contracts.archive import (
@@ -288,7 +289,7 @@ class DirectTests(FilesCase):
         blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
         self.successResultOf(writer.settle())
         self.assertEqual(size, blob.size)
-        self.assertEqual(sha256(data[:size]).digest(), blob.digest)
+        self.assertEqual(digestOf(data[:size]), blob.digest)
         content = self.archive.readWith(blob.location, lambda file: file.read())
         return HEAD + data[:size], self.successResultOf(content)
 
@@ -387,10 +388,10 @@ class ReaderTests(FilesCase):
         """What is known to be intact is not read for its digest again."""
         for size in (1000, 2 * BLOCK + 1):
             blob = self.store(bytes(size))
-            with patch.object(reader, "sha256", side_effect=AssertionError):
+            with patch.object(reader, "sameKind", side_effect=AssertionError):
                 self.successResultOf(self.open(blob)).close()
             self.archive = self.restartedArchive()
-            with patch.object(reader, "sha256", wraps=sha256) as hashed:
+            with patch.object(reader, "sameKind", wraps=sameKind) as hashed:
                 self.successResultOf(self.open(blob)).close()
                 self.successResultOf(self.open(blob)).close()
             self.assertEqual(1, hashed.call_count)
@@ -461,7 +462,13 @@ class ReaderTests(FilesCase):
         opened.close()
 
     def descriptors(self) -> int:
-        return len(os.listdir("/proc/self/fd"))
+        """Those of files; the memory of archives that have gone is not."""
+        folder = "/proc/self/fd"
+        count = 0
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                count += "memfd" not in os.readlink(f"{folder}/{name}")
+        return count
 
     def test_closedWhileReading(self) -> None:
         """The thread keeps what it is at work with until it is done."""
@@ -530,7 +537,7 @@ class FailureTests(FilesCase):
 
     def test_everyStep(self) -> None:
         """Whatever fails, the commit says so, and nothing is left."""
-        for name in ("write", "rename", "link", "fsync", "mkdir", "open"):
+        for name in ("write", "link", "fsync", "mkdir", "open"):
             writer = self.archive.create(HEAD)
             writer.write(DATA)
             full = OSError(errno.ENOSPC, "No space left on device")
@@ -635,7 +642,7 @@ class PowerLossTests(FilesCase):
         self.archive = self.restartedArchive()
 
     def test_beforeTheMark(self) -> None:
-        for name in ("write", "mkdir", "rename"):
+        for name in ("mkdir", "open"):
             self.crashIn(name)
             self.assertEqual((), self.successResultOf(self.archive.unsettled()))
             self.assertEqual([], self.names(), name)
@@ -666,9 +673,13 @@ class PowerLossTests(FilesCase):
         self.assertEqual(before, self.names())
 
     def test_afterTheMark(self) -> None:
-        """Mark and file are there."""
-        self.prepareFolders()
-        self.crashIn("fsync")
+        """Mark and file are there, the file perhaps without all its bytes."""
+        for name in ("write", "fsync"):
+            self.prepareFolders()
+            self.crashIn(name)
+            self.lookAfter()
+
+    def lookAfter(self) -> None:
         (location,) = self.successResultOf(self.archive.unsettled())
         self.assertEqual(len(HEAD), location.dataSetOffset)
         self.assertTrue(self.successResultOf(self.archive.exists(location)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import d360
-from d360 import tap
+from d360 import composition
 from d360.conformance import facts
 from d360.conformance.document import statement
 from d360.conformance.statuses import STATUSES
@@ -72,7 +72,7 @@ class ServicesTests(ServiceTestCase):
                 found.extend(services)
                 super().__init__(found, *arguments)
 
-        self.patch(tap, "ServiceRegistry", Recording)
+        self.patch(composition, "ServiceRegistry", Recording)
         self.make()
         ours, stated = self.described(found), self.described(facts.SERVICES)
         self.assertEqual(sorted(ours), sorted(stated))

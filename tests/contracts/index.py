@@ -58,7 +58,7 @@ class IndexContract(MatchingContract):
         state = await self.index.state()
         self.assertTrue(state.available)
         self.assertTrue(state.version)
-        self.assertEqual(state.schema, 3)
+        self.assertEqual(state.schema, 5)
 
     # --- register --------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class IndexContract(MatchingContract):
         one = record()
         [done] = await self.enter(one)
         self.assertEqual(done, Registration(Outcome.STORED, place(one)))
-        self.assertTrue(await self.index.isAt(place(one)))
+        self.assertIsNotNone(await self.index.storedAt(place(one)))
         self.assertEqual(await self.index.totals(), Totals(1, 1, 1, 1, 1000))
 
     async def test_sameBytesAgain(self: Any) -> None:
@@ -78,7 +78,7 @@ class IndexContract(MatchingContract):
             self.assertEqual(
                 done, Registration(Outcome.DUPLICATE, place(one), place(one, "-2"))
             )
-        self.assertFalse(await self.index.isAt(place(one, "-2")))
+        self.assertIsNone(await self.index.storedAt(place(one, "-2")))
 
     async def test_sameBytesInTheSamePlace(self: Any) -> None:
         """A rebuild brings the row up to date."""
@@ -173,11 +173,59 @@ class IndexContract(MatchingContract):
         self.assertEqual(
             done, Registration(Outcome.REPLACED, place(one, "-2"), place(one))
         )
-        self.assertTrue(await self.index.isAt(place(one, "-2")))
-        self.assertFalse(await self.index.isAt(place(one)))
+        self.assertIsNotNone(await self.index.storedAt(place(one, "-2")))
+        self.assertIsNone(await self.index.storedAt(place(one)))
         other = record("1.1", "1.1.1", "2")
         done = await self.index.relocate(other, place(other))
         self.assertEqual(done, Registration(Outcome.STORED, place(other)))
+
+    async def test_announced(self: Any) -> None:
+        """Entered as any other; until it is confirmed it is remembered."""
+        one, two = record(), record(instance="1.1.1.2")
+        first = await self.index.announce(one, place(one))
+        second = await self.index.announce(two, place(two))
+        self.assertEqual(await self.index.totals(), Totals(1, 1, 1, 2, 2000))
+        found = await self.index.storedAt(place(two))
+        self.assertEqual(
+            (found.SOPInstanceUID, found.digest, found.size),
+            (two.SOPInstanceUID, two.digest, two.size),
+        )
+        waiting = await self.index.unconfirmed()
+        self.assertEqual([one.location for one in waiting], [place(one), place(two)])
+        self.index.confirm(first)
+        self.assertIn(found, await self.index.unconfirmed())
+        self.index.confirm(second)
+        await self.index.confirmAll()
+        self.assertEqual(await self.index.unconfirmed(), ())
+
+    async def test_announcedAgain(self: Any) -> None:
+        """What is known is left as it is, whatever comes."""
+        one = record()
+        await self.enter(one)
+        for again in (one, evolve(one, digest=b"other", PatientName="Bianchi")):
+            self.assertIsNone(await self.index.announce(again, place(one, "-2")))
+        self.assertIsNone(await self.index.storedAt(place(one, "-2")))
+        self.assertEqual(
+            await self.ask(Level.IMAGE, returned="PatientName"), [("Rossi^Anna",)]
+        )
+        self.assertEqual(await self.index.unconfirmed(), ())
+
+    async def test_announcedOfAnotherPatient(self: Any) -> None:
+        """It is told as it is of what is registered."""
+        one = record()
+        await self.enter(one)
+        other = record(instance="1.1.1.2", PatientID="P2")
+        announcement = await self.index.announce(other, place(other))
+        self.assertTrue(announcement.patientConflict)
+
+    async def test_announcedAndForgotten(self: Any) -> None:
+        """Its file was not kept after all: it is gone, with what it had made."""
+        one = record()
+        announcement = await self.index.announce(one, place(one))
+        self.assertTrue(await self.index.forget(place(one)))
+        self.index.confirm(announcement)
+        self.assertEqual(await self.index.totals(), Totals(0, 0, 0, 0, 0))
+        self.assertEqual(await self.index.unconfirmed(), ())
 
     async def test_seriesOfTwoStudies(self: Any) -> None:
         """Each instance is found under the UIDs that it carries."""
@@ -368,6 +416,6 @@ class IndexContract(MatchingContract):
         for uid, study in (("1.1.1", "1"), ("1.2.1", "1"), ("2.1.1", "2")):
             location = place(record(study, "", uid))
             self.assertTrue(await self.index.forget(location))
-            self.assertFalse(await self.index.isAt(location))
+            self.assertIsNone(await self.index.storedAt(location))
         self.assertEqual(await self.ask(Level.PATIENT, returned="PatientID"), [("P3",)])
         self.assertEqual(await self.studies(), ["3"])

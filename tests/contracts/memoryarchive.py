@@ -5,13 +5,13 @@ An archive in memory, for unit tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from zope.interface import implementer
 
+from d360.digests import digestOf
 from d360.errors import ArchiveError
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import Blob, DiskSpace, Location
@@ -43,7 +43,17 @@ class MemoryWriter:
             self.size += len(data)
             self._data += data
 
-    def commit(self, study: str, series: str, instance: str) -> Deferred[Blob]:
+    def expect(self, study: str, series: str, instance: str) -> None:
+        if not all(map(isUID, (study, series, instance))):
+            raise ArchiveError("not a valid UID")
+
+    def commit(
+        self,
+        study: str,
+        series: str,
+        instance: str,
+        placed: Callable[[Blob], None] | None = None,
+    ) -> Deferred[Blob]:
         if self._closed:
             return fail(ArchiveError("the file is closed already"))
         self._closed = True
@@ -62,9 +72,15 @@ class MemoryWriter:
         self._location = Location(path, len(self._head))
         self._archive.marks.add(self._location)
         self._archive.inUse[path] = self
-        return succeed(
-            Blob(self._location, sha256(self._data).digest(), len(self._data))
-        )
+        blob = Blob(self._location, digestOf(self._data), len(self._data))
+        if placed is not None:
+            placed(blob)
+        if self._archive.lateFailure is not None:
+            self.discard()
+            error = ArchiveError("cannot keep a file")
+            error.__cause__ = self._archive.lateFailure
+            return fail(error)
+        return succeed(blob)
 
     def settle(self) -> Deferred[None]:
         self._archive.marks.discard(self._location)
@@ -103,6 +119,9 @@ class MemoryArchive:
     @ivar files: by path.
     @ivar marks: of the files that were not settled.
     @ivar failure: what each commit fails of.
+    @ivar lateFailure: what it fails of when the file has its place.
+    @ivar unreadable: what opening a file fails of.
+    @ivar synced: what was asked to be durable.
     @ivar readers: all that were opened.
     """
 
@@ -111,6 +130,9 @@ class MemoryArchive:
         self.marks: set[Location] = set()
         self.inUse: dict[str, MemoryWriter] = {}
         self.failure: OSError | None = None
+        self.lateFailure: OSError | None = None
+        self.unreadable: OSError | None = None
+        self.synced: list[Location] = []
         self.readers: list[MemoryReader] = []
 
     def restart(self) -> None:
@@ -124,17 +146,25 @@ class MemoryArchive:
         self.files.pop(location.path, None)
         return succeed(None)
 
+    def sync(self, location: Location) -> Deferred[None]:
+        self.synced.append(location)
+        return succeed(None)
+
     def exists(self, location: Location) -> Deferred[bool]:
         return succeed(location.path in self.files)
 
     def open(
         self, location: Location, size: int, digest: bytes
     ) -> Deferred[IDatasetReader]:
+        if self.unreadable is not None:
+            error = ArchiveError("it cannot be read")
+            error.__cause__ = self.unreadable
+            return fail(error)
         file = self.files.get(location.path)
         if file is None:
             return fail(ArchiveError("the file is gone"))
         data = file[location.dataSetOffset :]
-        if len(data) != size or sha256(data).digest() != digest:
+        if len(data) != size or digestOf(data) != digest:
             return fail(ArchiveError("the file is damaged"))
         reader = MemoryReader(data)
         self.readers.append(reader)

@@ -17,6 +17,7 @@ from d360.attributes import REGISTRY, Attribute, Level, foldName, matchKey
 from d360.errors import DatabaseUnavailable
 from d360.interfaces import IIndex, IMatches, IStoredInstances
 from d360.model import (
+    Announcement,
     AnyOf,
     Condition,
     DatabaseState,
@@ -98,6 +99,18 @@ class _Description:
             self.record, self.since = record, record.receivedAt
 
 
+def _asStored(stored: _Stored) -> StoredInstance:
+    record = stored.record
+    return StoredInstance(
+        record.SOPInstanceUID,
+        record.SOPClassUID,
+        record.TransferSyntaxUID,
+        stored.location,
+        record.size,
+        record.digest,
+    )
+
+
 @implementer(IMatches, IStoredInstances)
 class _Batches:
     def __init__(self, index: MemoryIndex, query: Query, stored: bool) -> None:
@@ -138,6 +151,7 @@ class MemoryIndex:
         self._studies: dict[str, _Description] = {}
         self._series: dict[tuple[str, str], _Description] = {}
         self._order = 0
+        self._unconfirmed: dict[int, str] = {}
 
     # --- entering ------------------------------------------------------------
 
@@ -147,6 +161,28 @@ class MemoryIndex:
         if self.away:
             return fail(DatabaseUnavailable("away"))
         return succeed(self._register(record, location, duplicates, False))
+
+    def announce(
+        self, record: InstanceRecord, location: Location
+    ) -> Deferred[Announcement | None]:
+        if self.away:
+            return fail(DatabaseUnavailable("away"))
+        if record.SOPInstanceUID in self._instances:
+            return succeed(None)
+        done = self._register(record, location, Duplicates.KEEP, False)
+        self._unconfirmed[self._order] = record.SOPInstanceUID
+        return succeed(Announcement(self._order, done.patientConflict))
+
+    def confirm(self, announcement: Announcement) -> None:
+        self._unconfirmed.pop(announcement.number, None)
+
+    def unconfirmed(self) -> Deferred[tuple[StoredInstance, ...]]:
+        waiting = (self._instances.get(uid) for uid in self._unconfirmed.values())
+        return succeed(tuple(_asStored(one) for one in waiting if one is not None))
+
+    def confirmAll(self) -> Deferred[None]:
+        self._unconfirmed.clear()
+        return succeed(None)
 
     def relocate(
         self, record: InstanceRecord, location: Location
@@ -359,24 +395,15 @@ class MemoryIndex:
             for stored in self._instances.values()
             if any(belongs(stored.record, entity.record) for entity in entities)
         ]
-        return [
-            StoredInstance(
-                stored.record.SOPInstanceUID,
-                stored.record.SOPClassUID,
-                stored.record.TransferSyntaxUID,
-                stored.location,
-                stored.record.size,
-                stored.record.digest,
-            )
-            for stored in sorted(found, key=place)
-        ]
+        return [_asStored(stored) for stored in sorted(found, key=place)]
 
     # --- locations and totals ----------------------------------------------------
 
-    def isAt(self, location: Location) -> Deferred[bool]:
+    def storedAt(self, location: Location) -> Deferred[StoredInstance | None]:
         if self.away:
             return fail(DatabaseUnavailable("away"))
-        return succeed(any(s.location.path == location.path for s in self._all()))
+        found = [s for s in self._all() if s.location.path == location.path]
+        return succeed(_asStored(found[0]) if found else None)
 
     def _all(self) -> list[_Stored]:
         return list(self._instances.values())
@@ -409,7 +436,7 @@ class MemoryIndex:
         )
 
     def state(self) -> Deferred[DatabaseState]:
-        return succeed(DatabaseState(not self.away, "embedded", "memory", 3))
+        return succeed(DatabaseState(not self.away, "embedded", "memory", 5))
 
 
 def valueMatches(condition: Condition, value: str) -> bool:

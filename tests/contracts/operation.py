@@ -5,6 +5,7 @@ set is handed over in pieces, the responses are kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -141,6 +142,15 @@ class FakeOperation:
         if self.lost is not None:
             return fail(self.lost)
         self.responses.append(Response(status, dataset, elements))
+        return self._sent()
+
+    def respondAll(self, status: int, datasets: Sequence[bytes]) -> Deferred[None]:
+        if self.lost is not None:
+            return fail(self.lost)
+        self.responses += (Response(status, dataset, {}) for dataset in datasets)
+        return self._sent()
+
+    def _sent(self) -> Deferred[None]:
         if not self.hold:
             return succeed(None)
         waiter: Deferred[None] = Deferred()

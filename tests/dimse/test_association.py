@@ -89,6 +89,29 @@ class ResponseTests(AssociationTestCase):
         self.assertEqual(commands.decode(sent[0][2]).CommandDataSetType, 1)
         self.assertEqual(commands.decode(sent[2][2]).CommandDataSetType, 0x0101)
 
+    def test_severalInOneWrite(self) -> None:
+        """Pending responses may leave together; each is a message of its own."""
+        data = [
+            bytes.fromhex("10002000 02000000 3120"),
+            bytes.fromhex("10002000 00000000"),
+        ]
+
+        @asynchronous
+        async def body(operation):
+            await operation.readDataset(1000)
+            await operation.respondAll(0xFF00, data)
+            await operation.respond(0x0000)
+            self.failureResultOf(operation.respondAll(0xFF00, data), RuntimeError)
+
+        self.service.body = body
+        self.receive(5, FIND_RQ)
+        self.receiveData(5, b"")
+        self.assertEqual(len(self.upperLayer.written), 2)
+        sent = messages(self.upperLayer.written)
+        self.assertEqual([one[1] for one in sent], [True, False, True, False, True])
+        self.assertEqual([one[2] for one in sent[1:4:2]], data)
+        self.assertEqual(sent[0], sent[2])
+
     def test_bigEndianIdentifier(self) -> None:
         """Identifiers are in the context's transfer syntax, both ways."""
         found = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -14,7 +16,7 @@ from zope.interface import implementer
 
 from d360.dimse import commands
 from d360.dimse.opener import AssociationOpener
-from d360.dimse.request import CHUNK
+from d360.dimse.request import CHUNK, encodeStore
 from d360.errors import (
     ArchiveError,
     AssociationAborted,
@@ -28,6 +30,7 @@ from d360.ul.settings import UpperLayerSettings
 from tests.contracts.archive import checkSignatures
 from tests.contracts.memoryarchive import MemoryReader
 from tests.dimse.case import ECHO, FIND_RQ, AssociationTestCase
+from tests.dimse.test_commands import titles, uids, words
 from tests.dimse.upperlayer import CT, EXPLICIT, VERIFICATION, messages
 
 STORE = Command(
@@ -45,6 +48,33 @@ def response(messageID: int, status: int = 0, **elements: Any) -> Command:
         Status=status,
         **elements,
     )
+
+
+stores = st.builds(
+    Command,
+    CommandField=st.just(commands.C_STORE_RQ),
+    AffectedSOPClassUID=st.just("") | uids,
+    Priority=st.none() | words,
+    AffectedSOPInstanceUID=uids,
+    MoveOriginatorApplicationEntityTitle=st.just("") | titles,
+    MoveOriginatorMessageID=st.none() | words,
+)
+
+
+class StoreCommandTests(SynchronousTestCase):
+    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
+
+    @given(stores, words)
+    def test_asAnyOther(self, command: Command, messageID: int) -> None:
+        """The quicker way to write it writes the same."""
+        self.assertEqual(
+            commands.encode(
+                evolve(
+                    command, MessageID=messageID, CommandDataSetType=commands.DATA_SET
+                )
+            ),
+            encodeStore(command, messageID),
+        )
 
 
 class RequestCase(AssociationTestCase):
@@ -97,6 +127,49 @@ class RequestTests(RequestCase):
     def test_oneAtATime(self) -> None:
         self.request()
         self.assertRaises(RuntimeError, self.request)
+
+    def test_readLater(self) -> None:
+        """Nothing is sent before the data set is there, and then all of it."""
+        reader = MemoryReader(b"data" * 10)
+        whole, arriving = reader.read, Deferred[Any]()
+        reader.read = lambda count: arriving.addCallback(lambda _: whole(count))
+        asked = self.request(reader=reader)
+        self.assertEqual([], self.upperLayer.written)
+        arriving.callback(None)
+        self.assertEqual(b"data" * 10, messages(self.upperLayer.written)[1][2])
+        self.receive(3, response(1))
+        self.assertEqual(0, self.successResultOf(asked).Status)
+
+    def test_notReadable(self) -> None:
+        """A data set that was closed is a mistake of ours, and harms no other."""
+
+        def read(count: int) -> Any:
+            raise RuntimeError("the data set was closed")
+
+        reader = MemoryReader(b"data")
+        reader.read = read
+        self.failureResultOf(self.request(reader=reader), RuntimeError)
+        self.assertEqual([], self.upperLayer.written)
+        asked = self.request()
+        self.receive(3, response(2))
+        self.successResultOf(asked)
+
+    def test_cancelledWaiting(self) -> None:
+        """Who waits for the answer no longer leaves the association as it is."""
+        asked = self.request()
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual([], self.upperLayer.ended)
+
+    def test_lostWhileReading(self) -> None:
+        """It cannot be sent any more, and who waits hears why."""
+        reader = MemoryReader(b"data")
+        whole, arriving = reader.read, Deferred[Any]()
+        reader.read = lambda count: arriving.addCallback(lambda _: whole(count))
+        asked = self.request(reader=reader)
+        self.association.associationEnded(ConnectionClosed("gone"))
+        arriving.callback(None)
+        self.failureResultOf(asked, ConnectionClosed)
 
     def test_earlyResponse(self) -> None:
         """The message is sent to its end all the same."""

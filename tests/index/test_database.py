@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 from d360.attributes import REGISTRY, Level, foldComponentGroup, foldText
 from d360.errors import DatabaseUnavailable
-from d360.index import results, sql
+from d360.index import pages, results, sql
 from d360.index.database import PostgreSQLIndex
 from d360.index.migration import connect
 from d360.index.pool import StatementRefused
@@ -57,8 +57,18 @@ class ManyMatchesTests(PostgreSQLIndexTests):
     def setUp(self) -> None:
         super().setUp()
         self.patch(results, "FEW", 1)
+        self.patch(results, "MANY", 1)
         self.patch(results, "FIRST_BATCH", 1)
         self.patch(results, "NEXT_BATCH", 2)
+
+
+class FarMatchesTests(ManyMatchesTests):
+    """And as if they were not among the newest, so that IDs are kept after all."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(results, "MANY", 1000)
+        self.patch(results, "NEWEST", 0)
 
 
 _totals = PostgreSQLIndex.totals
@@ -112,7 +122,7 @@ class ConcurrencyTests(_Database):
         self.assertNotIn("Rossi", str(error))
         self.assertEqual((await self.index.totals()).instances, 3)
 
-    async def test_isAtWaitsForWhatIsOnItsWay(self) -> None:
+    async def test_storedAtWaitsForWhatIsOnItsWay(self) -> None:
         """
         A batch whose connection was lost may yet commit: only then can it be
         said what the index has, or a file is removed that a row will name.
@@ -120,13 +130,54 @@ class ConcurrencyTests(_Database):
         one = record()
         with closing(connect(self.url)) as connection, connection.cursor() as cursor:
             row = registrationRow(one, place(one), REPLACE, False)
-            statement = sql.register(batch([row]))
+            statement = sql.register(batch([row]), "", None)
             cursor.execute(statement.text, statement.parameters)
-            known = self.index.isAt(place(one))
+            known = self.index.storedAt(place(one))
             await deferLater(reactor, 0.3)
             self.assertFalse(known.called)
             connection.commit()
         self.assertTrue(await known)
+
+    async def test_unconfirmedByAnother(self) -> None:
+        """
+        After a crash another process finds what was announced, and what was
+        confirmed is not among it for much longer than the quiet takes.
+        """
+        other = self.open()
+        first = [record(instance=f"1.1.1.{n}") for n in range(3)]
+        told = [await self.index.announce(one, place(one)) for one in first]
+        self.assertEqual(3, len(await other.unconfirmed()))
+        for one in told:
+            self.index.confirm(one)
+        for _ in range(100):
+            if not await other.unconfirmed():
+                break
+            await deferLater(reactor, 0.1)
+        self.assertEqual((), await other.unconfirmed())
+        later = record(instance="1.1.1.9")
+        await self.index.announce(later, place(later))
+        (found,) = await other.unconfirmed()
+        self.assertEqual(later.SOPInstanceUID, found.SOPInstanceUID)
+        await other.confirmAll()
+
+    async def test_finished(self) -> None:
+        """A server that stops in order leaves nothing to look at."""
+        other = self.open()
+        one = record()
+        self.index.confirm(await self.index.announce(one, place(one)))
+        await self.index.registrar.finish()
+        self.assertEqual((), await other.unconfirmed())
+
+    async def test_oneOfTwoUnconfirmed(self) -> None:
+        """What another process has confirmed does not confirm ours."""
+        other = PostgreSQLIndex(reactor, self.url, "embedded", writer="1")
+        self.addCleanup(other.close)
+        ours, its = record(), record(instance="1.1.1.2")
+        await self.index.announce(ours, place(ours))
+        other.confirm(await other.announce(its, place(its)))
+        await other.registrar.finish()
+        found = {one.SOPInstanceUID for one in await other.unconfirmed()}
+        self.assertIn(ours.SOPInstanceUID, found)
 
     async def test_replacedWhileItIsFound(self) -> None:
         """Who asks at that moment is given the one or the other."""
@@ -166,7 +217,7 @@ class PlanTests(_Database):
     """What is selective is found by its index."""
 
     def plan(self, query: Query) -> str:
-        statement = sql.firstIDs(query, 5001)
+        statement = pages.found(query, 5000, 50)
         with closing(connect(self.url)) as connection, connection.cursor() as cursor:
             cursor.execute("EXPLAIN " + statement.text, statement.parameters)
             return "\n".join(row[0] for row in cursor.fetchall())
@@ -193,7 +244,7 @@ class PlanTests(_Database):
         )
         execute(self.url, "ANALYZE")
         for condition, index in (
-            (NameMatch(attribute("PatientName"), ("abcdef*",)), "studies_patient_name"),
+            (NameMatch(attribute("PatientName"), ("abcdef*",)), "patient_name_start"),
             (NameMatch(attribute("PatientName"), ("*abcde*",)), "studies_patient_name"),
             (AnyOf(attribute("PatientID"), ("77",)), "studies_patient_id"),
             (Wildcard(attribute("AccessionNumber"), ("123*",)), "studies_accession"),

@@ -16,7 +16,7 @@ from tests.contracts.postgres import (
     sharedServer,
 )
 
-LATEST = 3
+LATEST = 5
 
 PATIENT = (
     "INSERT INTO patients (identity, patient_id, issuer_of_patient_id,"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.attributes import REGISTRY, Level
-from d360.index import rows, sql
+from d360.index import pages, rows, sql
 from d360.index.sql import Statement
 from d360.model import AnyOf, NameMatch, Nothing, Query, Range, Wildcard
 from tests.contracts.instances import attribute, record
@@ -23,23 +23,41 @@ class ConditionTests(SynchronousTestCase):
 
     def test_nameByLikeAlone(self) -> None:
         """A wild card at an edge cannot leave its component group for worse."""
-        for pattern, expected in (
-            ("rossi", "%=rossi=%"),
-            ("rossi*", "%=rossi%"),
-            ("*anna", "%anna=%"),
-            ("*oss*", "%oss%"),
-            ("100%_\\", "%=100\\%\\_\\\\=%"),
-        ):
+        for pattern, expected in (("*anna", "%anna=%"), ("*oss*", "%oss%")):
             text = "s.patient_name_key LIKE %s"
             self.assertEqual(self.sql((pattern,)), (text, (expected,)))
 
+    def test_nameByItsBeginning(self) -> None:
+        """In the first component group, or in another of a name that has some."""
+        like = "s.patient_name_key LIKE %s"
+        for pattern, first, other in (
+            ("rossi", "=rossi=%", "%=rossi=%"),
+            ("rossi*", "=rossi%", "%=rossi%"),
+            ("100%_\\", "=100\\%\\_\\\\=%", "%=100\\%\\_\\\\=%"),
+        ):
+            self.assertEqual(
+                self.sql((pattern,)),
+                (f"({like} OR ({like} AND {like}))", (first, "=%=%=", other)),
+            )
+
+    def test_nameInAlternatives(self) -> None:
+        """What every name with other groups has to fulfil is asked once."""
+        like = "s.patient_name_key LIKE %s"
+        self.assertEqual(
+            self.sql(("rossi", "rossi^*")),
+            (
+                f"({like} OR {like} OR ({like} AND ({like} OR {like})))",
+                ("=rossi=%", "=rossi^%", "=%=%=", "%=rossi=%", "%=rossi^%"),
+            ),
+        )
+
     def test_nameLooksAgain(self) -> None:
         """One within must not cross into the next group."""
-        text, parameters = self.sql(("a*b?.",))
+        text, parameters = self.sql(("*a*b?.",))
         self.assertEqual(
             text, "(s.patient_name_key LIKE %s AND s.patient_name_key ~ %s)"
         )
-        self.assertEqual(parameters, ("%=a%b_.=%", "=a[^=]*b[^=]\\.="))
+        self.assertEqual(parameters, ("%a%b_.=%", "=[^=]*a[^=]*b[^=]\\.="))
 
     def test_nameInItsGroup(self) -> None:
         self.assertEqual(self.sql(("rossi*",), 0)[1], ("=rossi%",))
@@ -73,8 +91,10 @@ class ConditionTests(SynchronousTestCase):
         for condition in kinds:
             query = Query(Level.STUDY, (condition,), REGISTRY.attributes[:7])
             for statement in (
-                sql.firstIDs(query, 1),
-                sql.nextIDs(query, 5, 1),
+                pages.found(query, 1, 1),
+                pages.details(query, ["5"]),
+                pages.probe(query, 1, 1),
+                pages.walk(query, (5,) * pages.positionLength(query), 1),
                 sql.firstSeries(query, 1),
                 sql.instancesOf(query, [1], sql.START, 1),
             ):

@@ -58,7 +58,7 @@ class RegistrarTests(SynchronousTestCase):
 
     def test_waiting(self) -> None:
         """Those that are on their way do not wait any more."""
-        registrar = Registrar(None, _Pool())
+        registrar = Registrar(None, _Pool(), "")
         self.assertEqual(registrar.waiting, 0)
         for count in (0, 1, 2):
             registrar.register("row")

@@ -260,7 +260,7 @@ class ManyItemsTests(PostgreSQLCase):
             ),
         ]
         for what, conditions, index in cases:
-            plan = self.plan(firstSteps(conditions, 5001))
+            plan = self.plan(firstSteps(conditions, 5000, 50))
             self.assertIn(index, plan, what)
             self.assertNotIn("Seq Scan", plan, what)
             await self.worklist.match(conditions).nextBatch()

@@ -23,9 +23,14 @@ from typing import Any
 
 from attrs import field, frozen
 
+from d360.archive.incoming import LOCK
 from tests.contracts.postgres import execute
 
 HOST = "127.0.0.1"
+
+#: Processes that serve associations, in servers whose tests do not say: one,
+#: which starts soonest, unless the environment says otherwise.
+WORKERS = int(os.environ.get("D360_TEST_WORKERS", "1"))
 
 #: Nothing here takes longer, on whatever machine, unless it hangs.
 PATIENCE = 60
@@ -92,17 +97,27 @@ class RunningServer:
 
     @ivar port: of DICOM.
     @ivar web: the URL of its web port.
+    @param options: of the command line.
+    @param workers: processes that serve associations.
     """
 
     aeTitle = "D360PACS"
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, workers: int = WORKERS) -> None:
         self.folder = folder
+        self._workers = workers
         self._options = options
         self.port = 0
         self.web = ""
         self.process: subprocess.Popen[bytes] | None = None
-        self.log = folder / "output.log"
+        self._log = folder / "output.log"
+
+    @property
+    def log(self) -> Path:
+        """What it prints; lines of workers come a moment later."""
+        if self._workers > 1:
+            time.sleep(0.15)
+        return self._log
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -114,7 +129,7 @@ class RunningServer:
                     f"--port={self.port}",
                     "--web-port=0",
                     f"--data-directory={self.folder / 'data'}",
-                    *self._options,
+                    *self._withWorkers(),
                 ),
                 stdout=output,
                 stderr=output,
@@ -124,6 +139,18 @@ class RunningServer:
         match = self.waitFor(ready, begin)
         self.port = int(match[1])
         self.web = f"http://{match[2]}"
+
+    def _withWorkers(self) -> list[str]:
+        """The options, with a configuration file that has the workers in it."""
+        text, others = "", []
+        for option in self._options:
+            if option.startswith("--config="):
+                text = Path(option.removeprefix("--config=")).read_text()
+            else:
+                others.append(option)
+        path = self.folder / "d360-test.toml"
+        path.write_text(f"workers = {self._workers}\n{text}")
+        return [f"--config={path}", *others]
 
     def waitFor(self, pattern: re.Pattern[str], begin: int = 0) -> re.Match[str]:
         """Wait until it has logged something, from an offset of the log on."""
@@ -226,6 +253,13 @@ class RunningServer:
         """How many instances are in its index."""
         ((count,),) = execute(self.database, "SELECT count(*)::int FROM instances")
         return int(str(count))
+
+    def incoming(self) -> list[Path]:
+        """What is being received, and what is not settled yet."""
+        folder = self.folder / "data" / "archive" / ".incoming"
+        return [
+            path for path in folder.rglob("*") if path.is_file() and path.name != LOCK
+        ]
 
     def archived(self) -> Iterable[Path]:
         """The files of its archive."""

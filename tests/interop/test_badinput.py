@@ -68,11 +68,10 @@ class BadInputTestCase(SynchronousTestCase):
 
     def assertTidy(self) -> None:
         """Nothing is left of what was being received."""
-        incoming = self.server.folder / "data" / "archive" / ".incoming"
         deadline = time.monotonic() + PATIENCE
-        while list(incoming.iterdir()) and time.monotonic() < deadline:
+        while self.server.incoming() and time.monotonic() < deadline:
             time.sleep(0.01)
-        self.assertEqual(list(incoming.iterdir()), [])
+        self.assertEqual(self.server.incoming(), [])
 
     def logged(self) -> str:
         """Since the test began."""

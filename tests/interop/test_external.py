@@ -181,8 +181,7 @@ class ExternalTests(SynchronousTestCase):
         self.assertEqual(status.status, 0)
         self.assertEqual(self.server.client("echoscu").status, 0)
         self.assertEqual(len(list(self.server.archived())), 1)
-        incoming = self.folder / "data" / "archive" / ".incoming"
-        self.assertEqual(list(incoming.iterdir()), [])
+        self.assertEqual(self.server.incoming(), [])
 
         self.postgres.start()
         deadline = time.monotonic() + PATIENCE

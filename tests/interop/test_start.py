@@ -231,7 +231,7 @@ class LifeTests(SynchronousTestCase):
         incoming = self.folder / "data" / "archive" / ".incoming"
         (incoming / "0123456789abcdef.part").write_bytes(b"half")
         self.server.start()
-        self.assertEqual(list(incoming.iterdir()), [])
+        self.assertEqual(self.server.incoming(), [])
 
     def test_log(self) -> None:
         """The log file has time stamps, UIDs, and no patient."""

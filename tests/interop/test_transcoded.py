@@ -136,7 +136,7 @@ class TranscodedTests(GetCase):
     def leftOver(self) -> list[str]:
         """What transcoding has left in its folder."""
         folder = self.server.folder / "data" / "transcoding"
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
     def test_get(self) -> None:
         """getscu that proposes uncompressed transfer syntaxes only."""

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 import d360
 from d360.interfaces import IExposition
-from d360.metrics.counters import Metrics
+from d360.metrics.counters import Metrics, Work
 from d360.metrics.exposition import REASONS, Exposition, Reading
 from d360.model import DiskSpace
 
@@ -24,7 +24,7 @@ class ExpositionTests(SynchronousTestCase):
         self.metrics = Metrics(Clock())
         self.waiting = 3
         self.exposition = Exposition(
-            self.metrics,
+            lambda: self.metrics,
             [
                 Reading("d360_associations_live", "Live.", lambda: 2),
                 Reading("d360_associations_accepted", "All.", lambda: 9, {}, True),
@@ -155,6 +155,6 @@ class ExpositionTests(SynchronousTestCase):
 
     def test_ownRegistry(self) -> None:
         """Two in one process do not meet."""
-        other = Exposition(Metrics(Clock()), [])
+        other = Exposition(Work, [])
         self.metrics.connectionRefused()
         self.assertIn(b"d360_connections_refused_total 0.0\n", other.text(True, None))

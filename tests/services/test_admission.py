@@ -57,6 +57,12 @@ class AdmissionTests(SynchronousTestCase):
             for live in (2, 3):
                 self.assertEqual(self.rejected(admission, "D360PACS", live), (2, 3, 2))
 
+    def test_share(self) -> None:
+        """Others admit the rest of them; the peer hears the same."""
+        admission = Admission("D360PACS", False, 10, share=2)
+        self.admitted(admission, "D360PACS", 1)
+        self.assertEqual(self.rejected(admission, "D360PACS", 2), (2, 3, 2))
+
     def test_why(self) -> None:
         """The log is told what to change."""
         request = AssociationRequest("MODALITY", "OTHER", ())

@@ -23,6 +23,7 @@ from d360.errors import (
 )
 from d360.interfaces import IServiceClass
 from d360.model import Command, Match, PresentationContext, Query
+from d360.services import answering
 from d360.services.find import FindService
 from d360.services.identifiers import Field, IdentifierEncoder
 from tests.contracts.operation import FakeOperation
@@ -191,6 +192,7 @@ class FindTests(FindCase):
 
     def test_pages(self) -> None:
         """The next is asked for when the peer has taken the last."""
+        self.patch(answering, "TOGETHER", 1)
         index = Index((Match(("1",)), Match(("2",))), (Match(("3",)),))
         operation = self.operation(StudyID="")
         operation.hold = True
@@ -219,6 +221,7 @@ class CancelTests(FindCase):
     """C-CANCEL (PS3.4 C.4.1.2.2): FE00, without identifier."""
 
     def test_whileSending(self) -> None:
+        self.patch(answering, "TOGETHER", 1)
         index = Index(tuple(Match((str(n),)) for n in range(100)))
         operation = self.operation(StudyID="")
         operation.hold = True

@@ -232,7 +232,7 @@ class DuringStoresTests(SynchronousTestCase):
         self.successResultOf(self.index.register(record, location, Duplicates.REPLACE))
 
     def assertAt(self, location: Location) -> None:
-        self.assertTrue(self.successResultOf(self.index.isAt(location)))
+        self.assertIsNotNone(self.successResultOf(self.index.storedAt(location)))
         self.assertIn(location.path, self.archive.files)
         self.assertEqual(1, self.successResultOf(self.index.totals()).instances)
 

@@ -25,6 +25,7 @@ from d360.model import (
     PresentationContext,
     RemoteAE,
 )
+from d360.services.delivery import AHEAD
 from d360.services.retrieve import GetService, MoveService
 from d360.services.sending import Sender
 from d360.services.suboperations import PENDING_INTERVAL
@@ -374,6 +375,45 @@ class MoveTests(RetrieveCase):
         self.retrieve()
         self.assertEqual(b"newer", self.opener.received[-1].data)
 
+    def test_ahead(self) -> None:
+        """
+        While the disk is waited for, so many are opened; where nothing is, one
+        is opened while the one before it is under way.
+        """
+        for number in range(1, 10):
+            self.stored(number)
+        openNow, asked = self.archive.open, list[Any]()
+
+        def openLater(*arguments: Any) -> Any:
+            opening: Deferred[Any] = Deferred()
+            opening.addCallback(lambda _: openNow(*arguments))
+            asked.append(opening)
+            return opening
+
+        self.archive.open = openLater
+        done = self.service.perform(self.operation())
+        self.assertEqual(AHEAD, len(asked))
+        asked[0].callback(None)
+        self.assertEqual(AHEAD + 1, len(asked))
+        for opening in iter(lambda: asked.pop(1) if asked[1:] else None, None):
+            opening.callback(None)
+        self.successResultOf(done)
+        self.assertEqual(9, len(self.opener.received))
+
+    def test_aheadInMemory(self) -> None:
+        """What need not be waited for is opened when it is about to be sent."""
+        for number in range(1, 10):
+            self.stored(number)
+        opened: list[int] = []
+
+        def answer(one: Any) -> int:
+            opened.append(len(self.archive.readers))
+            return 0
+
+        self.opener.answer = answer
+        self.retrieve()
+        self.assertEqual(list(range(1, 10)), opened)
+
     def test_manyContexts(self) -> None:
         """More than 128 pairs are spread over several associations."""
         for number in range(100):
@@ -450,6 +490,28 @@ class MoveTests(RetrieveCase):
         done = self.service.perform(operation)
         operation.cancel()
         self.successResultOf(done)
+        self.assertEqual((1, 0, 0, 0), counts(operation.responses[-1]))
+
+    def test_cancelWhileReplaced(self) -> None:
+        """Nor is where an instance is by now, while that is looked up."""
+        self.stored(1)
+        operation = self.operation()
+        found, asked = self.index.locate, list[Any]()
+
+        def locate(query: Any) -> Any:
+            asked.append(query)
+            results = found(query)
+            if len(asked) == 2:
+                results.nextBatch = lambda: Deferred()
+            return results
+
+        self.index.locate = locate
+        self.archive.files.clear()
+        done = self.service.perform(operation)
+        self.assertNoResult(done)
+        operation.cancel()
+        self.successResultOf(done)
+        self.assertEqual(2, len(asked))
         self.assertEqual((1, 0, 0, 0), counts(operation.responses[-1]))
 
     def test_requestorGone(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import zlib
-from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from d360.digests import digestOf
 from d360.errors import (
     AssociationEnded,
     DatabaseError,
@@ -23,12 +23,14 @@ from d360.errors import (
 )
 from d360.interfaces import IServiceClass
 from d360.model import (
+    Announcement,
     Command,
     Duplicates,
     Location,
     Outcome,
     PresentationContext,
     Registration,
+    StoredInstance,
 )
 from d360.services.recovery import FIRST_DELAY, Recovery
 from d360.services.storage import StorageService
@@ -43,8 +45,10 @@ class Index:
     """
     Answers what it is told to, and keeps what it was asked.
 
-    @ivar outcome: of C{register}; the rest follows from it.
-    @ivar error: what the next C{register} fails with.
+    @ivar outcome: what becomes of an instance; other than STORED, it is known.
+    @ivar error: what everything fails with.
+    @ivar known: what is entered, by location, with size and digest.
+    @ivar left: what an earlier run did not confirm.
     """
 
     def __init__(self) -> None:
@@ -52,39 +56,69 @@ class Index:
         self.error: Exception | None = None
         self.conflict = False
         self.pending: Deferred[None] | None = None
+        self.announced: list[tuple[Any, Location]] = []
+        self.confirmed: list[int] = []
         self.registered: list[tuple[Any, Location, Duplicates]] = []
         self.relocated: list[Location] = []
-        self.known: set[Location] = set()
+        self.known: dict[Location, tuple[int, bytes]] = {}
+        self.left: list[Location] = []
+        self.forgotten: list[Location] = []
         self.kept = ELSEWHERE
         self.asked = 0
 
-    def register(self, record, location, duplicates) -> Deferred[Registration]:
+    def later(self, value: Any) -> Deferred[Any]:
         if self.error is not None:
             return fail(self.error)
-        self.registered.append((record, location, duplicates))
-        ours = self.outcome in (Outcome.STORED, Outcome.REPLACED)
-        superseded = {
-            Outcome.STORED: None,
-            Outcome.REPLACED: self.kept,
-            Outcome.DUPLICATE: location,
-            Outcome.KEPT: location,
-        }[self.outcome]
+        if self.pending is not None:
+            return self.pending.addCallback(lambda _: value)
+        return succeed(value)
+
+    def announce(self, record, location) -> Deferred[Announcement | None]:
+        if self.error is None:
+            self.announced.append((record, location))
+        if self.outcome is not Outcome.STORED:
+            return self.later(None)
+        return self.later(Announcement(len(self.announced), self.conflict))
+
+    def confirm(self, announcement: Announcement) -> None:
+        self.confirmed.append(announcement.number)
+
+    def register(self, record, location, duplicates) -> Deferred[Registration]:
+        if self.error is None:
+            self.registered.append((record, location, duplicates))
+        ours = self.outcome is Outcome.REPLACED
+        superseded = self.kept if ours else location
         registration = Registration(
             self.outcome, location if ours else self.kept, superseded, self.conflict
         )
-        if self.pending is not None:
-            return self.pending.addCallback(lambda _: registration)
-        return succeed(registration)
+        return self.later(registration)
 
     def relocate(self, record, location) -> Deferred[Registration]:
         self.relocated.append(location)
         return succeed(Registration(Outcome.REPLACED, location, self.kept))
 
-    def isAt(self, location: Location) -> Deferred[bool]:
+    def storedAt(self, location: Location) -> Deferred[StoredInstance | None]:
         self.asked += 1
-        if self.error is not None:
-            return fail(self.error)
-        return succeed(location in self.known)
+        found = None
+        if location in self.known:
+            found = StoredInstance("1.2", CT, EXPLICIT, location, *self.known[location])
+        return self.later(found)
+
+    def unconfirmed(self) -> Deferred[tuple[StoredInstance, ...]]:
+        return succeed(
+            tuple(
+                StoredInstance("1.2", CT, EXPLICIT, location, *self.known[location])
+                for location in self.left
+            )
+        )
+
+    def confirmAll(self) -> Deferred[None]:
+        self.left = []
+        return succeed(None)
+
+    def forget(self, location: Location) -> Deferred[bool]:
+        self.forgotten.append(location)
+        return self.later(self.known.pop(location, None) is not None)
 
 
 class StorageCase(SynchronousTestCase):
@@ -150,20 +184,19 @@ class SuccessTests(StorageCase):
         """Bytes as received, behind a File Meta of ours; the record complete."""
         operation = self.store(self.operation())
         self.assertEqual([0x0000], operation.statuses())
-        ((record, location, duplicates),) = self.index.registered
+        ((record, location),) = self.index.announced
         content = self.archive.files[location.path]
         self.assertEqual(operation.data, content[location.dataSetOffset :])
         meta = dcmread(BytesIO(content)).file_meta
         self.assertEqual(EXPLICIT, meta.TransferSyntaxUID)
         self.assertEqual("MODALITY", meta.SourceApplicationEntityTitle)
         self.assertEqual("D360PACS", meta.ReceivingApplicationEntityTitle)
-        self.assertEqual(sha256(operation.data).digest(), record.digest)
+        self.assertEqual(digestOf(operation.data), record.digest)
         self.assertEqual(len(operation.data), record.size)
         self.assertEqual("Rossi^Anna", record.PatientName)
         self.assertEqual("192.0.2.7", record.sourceAddress)
         self.assertEqual(1_700_000_000, record.receivedAt.timestamp())
         self.assertEqual("+0000", record.receivedAt.strftime("%z"))
-        self.assertIs(Duplicates.REPLACE, duplicates)
         self.assertEqual(set(), self.archive.marks)
 
     def test_log(self) -> None:
@@ -192,14 +225,14 @@ class SuccessTests(StorageCase):
             (DEFLATED, deflated),
         ):
             self.store(self.operation(data, transferSyntax))
-            record = self.index.registered[-1][0]
+            record = self.index.announced[-1][0]
             self.assertEqual(transferSyntax, record.TransferSyntaxUID)
             self.assertEqual("P1", record.PatientID)
 
     def test_emptyPatientID(self) -> None:
         """Is legal (type 2)."""
         self.store(self.operation(instance(PatientID="")))
-        self.assertEqual("", self.index.registered[0][0].PatientID)
+        self.assertEqual("", self.index.announced[0][0].PatientID)
 
     def test_patientConflict(self) -> None:
         """Stored, with a warning that names UIDs only."""
@@ -227,14 +260,15 @@ class DuplicateTests(StorageCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.archive.files[ELSEWHERE.path] = b"kept"
+        self.archive.files[ELSEWHERE.path] = bytes(100) + b"kept"
+        self.index.known[ELSEWHERE] = (4, digestOf(b"kept"))
 
     def test_identical(self) -> None:
         """0000, and nothing is rewritten."""
         self.index.outcome = Outcome.DUPLICATE
         operation = self.store(self.operation())
         self.assertEqual([0x0000], operation.statuses())
-        self.assertEqual({ELSEWHERE.path: b"kept"}, self.archive.files)
+        self.assertEqual({ELSEWHERE.path: bytes(100) + b"kept"}, self.archive.files)
         self.assertEqual(set(), self.archive.marks)
 
     def test_identicalButGone(self) -> None:
@@ -246,6 +280,24 @@ class DuplicateTests(StorageCase):
         (location,) = self.index.relocated
         self.assertEqual([location.path], list(self.archive.files))
         self.assertEqual(set(), self.archive.marks)
+
+    def test_identicalButDamaged(self) -> None:
+        """
+        If the kept file is not what was stored, or not all of it is there yet:
+        its sender may vanish before it is.
+        """
+        self.archive.files[ELSEWHERE.path] = bytes(100) + b"kep"
+        self.index.outcome = Outcome.DUPLICATE
+        operation = self.store(self.operation())
+        self.assertEqual([0x0000], operation.statuses())
+        (location,) = self.index.relocated
+        self.assertEqual([location.path], list(self.archive.files))
+
+    def test_identicalIsDurable(self) -> None:
+        """The kept file may be another association's that is not synced yet."""
+        self.index.outcome = Outcome.DUPLICATE
+        self.store(self.operation())
+        self.assertEqual([ELSEWHERE], self.archive.synced)
 
     def test_samePlace(self) -> None:
         """A rebuild of the index was quicker: the file is ours, and stays."""
@@ -266,7 +318,7 @@ class DuplicateTests(StorageCase):
         self.index.outcome = Outcome.REPLACED
         operation = self.store(self.operation())
         self.assertEqual([0x0000], operation.statuses())
-        self.assertEqual([self.index.registered[0][1].path], list(self.archive.files))
+        self.assertEqual([self.index.announced[0][1].path], list(self.archive.files))
         self.assertIn("warn", [level for level, _ in operation.log.events])
 
     def test_kept(self) -> None:
@@ -276,7 +328,7 @@ class DuplicateTests(StorageCase):
         operation = self.store(self.operation())
         self.assertEqual([0x0000], operation.statuses())
         self.assertIs(Duplicates.KEEP, self.index.registered[0][2])
-        self.assertEqual({ELSEWHERE.path: b"kept"}, self.archive.files)
+        self.assertEqual({ELSEWHERE.path: bytes(100) + b"kept"}, self.archive.files)
         self.assertIn("warn", [level for level, _ in operation.log.events])
 
 
@@ -351,7 +403,58 @@ class RefusalTests(StorageCase):
         operation.lostAfter = 300
         self.failureResultOf(self.service.perform(operation), AssociationEnded)
         self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+        self.assertEqual([], self.index.announced)
+
+
+class TogetherTests(StorageCase):
+    """The index is told of a file while that is synced."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.full = OSError(errno.ENOSPC, "No space left on device")
+
+    def test_confirmed(self) -> None:
+        """When both are done."""
+        self.store(self.operation())
+        self.assertEqual([1], self.index.confirmed)
         self.assertEqual([], self.index.registered)
+
+    def test_fileFails(self) -> None:
+        """A700, and the index has to forget it."""
+        self.archive.lateFailure = self.full
+        error = self.refuse(self.operation(), 0xA700)
+        self.assertIn("No space", error.comment)
+        self.assertEqual([self.index.announced[0][1]], self.index.forgotten)
+        self.assertEqual([1], self.index.confirmed)
+
+    def test_fileFailsOfWhatIsKnown(self) -> None:
+        """What the index knew stays as it was."""
+        self.index.outcome = Outcome.REPLACED
+        self.archive.lateFailure = self.full
+        self.refuse(self.operation(), 0xA700)
+        self.assertEqual(([], []), (self.index.forgotten, self.index.registered))
+
+    def test_bothFail(self) -> None:
+        """It is forgotten later, since the index may have it."""
+        self.archive.lateFailure = self.full
+        self.index.error = DatabaseUnavailable("lost", uncertain=True)
+        self.refuse(self.operation(), 0xA700)
+        self.index.error = None
+        self.assertEqual([], self.index.forgotten)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(1, len(self.index.forgotten))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_waitsForTheIndex(self) -> None:
+        """No answer before the commit, durable though the file is."""
+        self.index.pending = Deferred()
+        operation = self.operation()
+        performed = self.service.perform(operation)
+        self.assertNoResult(performed)
+        self.assertEqual([], operation.responses)
+        self.index.pending.callback(None)
+        self.successResultOf(performed)
+        self.assertEqual([0x0000], operation.statuses())
 
 
 class UncertainTests(StorageCase):
@@ -367,10 +470,15 @@ class UncertainTests(StorageCase):
         (self.location,) = self.archive.marks
         self.assertIn(self.location.path, self.archive.files)
 
+    def know(self) -> None:
+        """The index has committed it."""
+        data = self.archive.files[self.location.path][self.location.dataSetOffset :]
+        self.index.known[self.location] = len(data), digestOf(data)
+
     def test_committed(self) -> None:
         """The row is there: the file stays."""
         self.index.error = None
-        self.index.known.add(self.location)
+        self.know()
         self.clock.advance(FIRST_DELAY)
         self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
         self.assertEqual([], self.clock.getDelayedCalls())
@@ -407,8 +515,49 @@ class UncertainTests(StorageCase):
         """At start: what the index has is settled."""
         self.archive.restart()
         self.index.error = None
-        self.index.known.add(self.location)
+        self.know()
         recovery = Recovery(self.archive, self.index, self.clock)
         self.assertEqual(1, self.successResultOf(recovery.recover()))
         self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
         self.assertEqual(0, self.successResultOf(recovery.recover()))
+
+    def recover(self) -> int:
+        self.archive.restart()
+        self.index.error = None
+        recovery = Recovery(self.archive, self.index, self.clock)
+        return self.successResultOf(recovery.recover())
+
+    def test_incomplete(self) -> None:
+        """What the index was told of before all bytes were there goes."""
+        self.know()
+        self.archive.files[self.location.path] = b"half"
+        self.assertEqual(1, self.recover())
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+        self.assertEqual(
+            ({}, [self.location]), (self.index.known, self.index.forgotten)
+        )
+
+    def test_withoutMark(self) -> None:
+        """
+        The power went after the index' commit, before the mark was on the disk:
+        what was not confirmed is looked at, and stays only if it is whole.
+        """
+        self.know()
+        self.archive.marks.clear()
+        self.index.left = [self.location]
+        self.assertEqual(1, self.recover())
+        self.assertEqual([], self.index.forgotten)
+        self.index.left = [self.location]
+        self.archive.files.clear()
+        self.assertEqual(1, self.recover())
+        self.assertEqual([self.location], self.index.forgotten)
+
+    def test_cannotLook(self) -> None:
+        """A disk that refuses says nothing about what it holds."""
+        self.know()
+        self.archive.marks.clear()
+        self.index.left = [self.location]
+        self.archive.unreadable = OSError(errno.EIO, "Input/output error")
+        self.recover()
+        self.assertEqual([], self.index.forgotten)
+        self.assertEqual(1, len(self.archive.files))

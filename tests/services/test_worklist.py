@@ -29,6 +29,7 @@ from d360.model import (
     Wildcard,
     WorklistItem,
 )
+from d360.services import answering
 from d360.services.worklist import WorklistService
 from d360.services.worklistanswers import AnswerEncoder
 from d360.services.worklistitems import readDataset, readKeywords
@@ -655,6 +656,7 @@ class StatusTests(WorklistCase):
 
     def test_cancel(self) -> None:
         """FE00, without identifier."""
+        self.patch(answering, "TOGETHER", 1)
         self.schedule(*(procedure(f"1.{n}") for n in range(9)))
         operation = self.operation(identifier(PatientID=""))
         operation.hold = True
@@ -669,6 +671,7 @@ class StatusTests(WorklistCase):
 
     def test_pages(self) -> None:
         """The next is sent when the peer has taken the last."""
+        self.patch(answering, "TOGETHER", 1)
         self.schedule(*(procedure(f"1.{n}") for n in range(3)))
         operation = self.operation(identifier(PatientID=""))
         operation.hold = True

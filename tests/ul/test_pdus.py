@@ -172,6 +172,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(pdus.encodeRequest(decoded), encoded)
         theirs = oracle.A_ASSOCIATE_RQ()
         theirs.decode(encoded)
+        self.assertEqual(theirs.encode(), encoded)
         self.assertEqual(theirs.called_ae_title, request.calledAETitle)
         self.assertEqual(
             [

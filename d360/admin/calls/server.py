@@ -54,6 +54,17 @@ _status: Data = {
                         ae_title=TEXT,
                         uptime_seconds=NUMBER,
                         associations=record(live=COUNT, accepted=COUNT),
+                        workers=listOf(
+                            record(
+                                number=COUNT,
+                                pid=COUNT,
+                                answers=FLAG,
+                                connections=COUNT,
+                                live=COUNT,
+                                since=TIME,
+                                restarts=COUNT,
+                            )
+                        ),
                         counts=orNull(
                             record(
                                 patients=COUNT,

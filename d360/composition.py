@@ -1,0 +1,418 @@
+"""
+What every process of a server is made of: its stores, and the DICOM side. Here
+and in the modules that begin a process, L{d360.tap} and L{d360.worker}, concrete
+classes are named, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+
+from d360.archive.diskprocess import ProcessDisk
+from d360.archive.files import FileArchive
+from d360.archive.threads import DiskThreads
+from d360.asynchronous import asynchronous
+from d360.config import DICOM, Configuration
+from d360.dimse.association import Associations
+from d360.dimse.opener import AssociationOpener
+from d360.index.database import PostgreSQLIndex
+from d360.index.remoteaes import PostgreSQLRemoteAEs
+from d360.index.worklist import PostgreSQLWorklist
+from d360.interfaces import IAssociations
+from d360.metrics.counters import Metrics
+from d360.metrics.exposition import Reading
+from d360.metrics.opener import CountingOpener
+from d360.services.admission import Admission
+from d360.services.find import FindService
+from d360.services.recovery import Recovery
+from d360.services.registry import ServiceRegistry
+from d360.services.retrieve import GetService, MoveService
+from d360.services.sending import Sender
+from d360.services.storage import StorageService
+from d360.services.verification import VerificationService
+from d360.services.worklist import WorklistService
+from d360.transcoding.transcoder import Transcoder
+from d360.ul.factory import UpperLayerFactory
+from d360.ul.settings import UpperLayerSettings
+
+#: Threads that wait for the disk. Each association waits for one at a time.
+DISK_THREADS = 16
+
+#: Connections that have no association, yet or any more, beyond those that
+#: have one: to be told that there are too many takes a connection.
+CONNECTIONS_WITHOUT = 256
+
+#: Processors that are made use of where nothing is said: the database needs
+#: some of them, too.
+MOST_WORKERS = 4
+
+#: Connections to the database for the queries of one process, at least.
+LEAST_CONNECTIONS = 2
+
+
+def workersOf(configuration: Configuration) -> int:
+    """
+    How many processes serve associations: what is configured, or one less than
+    there are processors for us, for the database has work to do as well, up to
+    L{MOST_WORKERS}.
+    """
+    if configuration.workers:
+        return configuration.workers
+    return max(1, min(len(os.sched_getaffinity(0)) - 1, MOST_WORKERS))
+
+
+def portionOf(configuration: Configuration, number: int) -> Configuration:
+    """
+    The configuration of one of several processes, with its part of what is
+    configured for all together.
+
+    @param number: 0 is the server's own process, which asks the database
+        little: only what is told over HTTP.
+    """
+    workers = workersOf(configuration)
+    if workers == 1:
+        return configuration
+    connections = LEAST_CONNECTIONS
+    if number:
+        each = (configuration.database.connections - LEAST_CONNECTIONS) // workers
+        connections = max(LEAST_CONNECTIONS, each)
+    transcoders = -(-configuration.transcoding.workers // workers)
+    return evolve(
+        configuration,
+        database=evolve(configuration.database, connections=connections),
+        transcoding=evolve(configuration.transcoding, workers=transcoders),
+    )
+
+
+def incomingOf(number: int) -> str:
+    """
+    The folder below the archive's for what a process has on its way. Each has
+    its own, so that it can be cleared while the others are at work.
+    """
+    return f".incoming/{number}" if number else ".incoming"
+
+
+def numbersLeft(configuration: Configuration) -> list[int]:
+    """
+    The numbers of all workers that ever had something on its way. Blocks.
+    """
+    folder = Path(configuration.dataDirectory, "archive", incomingOf(0))
+    entries = [entry for entry in folder.glob("[1-9]*") if entry.is_dir()]
+    return sorted(int(entry.name) for entry in entries if entry.name.isdigit())
+
+
+def _transcodingOf(configuration: Configuration, number: int) -> Path:
+    """Likewise for data sets that were transcoded."""
+    folder = configuration.dataDirectory / "transcoding"
+    return folder / str(number) if number else folder
+
+
+@frozen
+class Stores:
+    """What is kept, and what works on it."""
+
+    threads: DiskThreads
+    archive: FileArchive
+    index: PostgreSQLIndex
+    remoteAEs: PostgreSQLRemoteAEs
+    worklist: PostgreSQLWorklist
+    transcoder: Transcoder
+
+    def prepare(self) -> None:
+        """
+        Make the folders. Blocks.
+
+        @raise ArchiveError: they cannot be used.
+        @raise OSError: likewise.
+        """
+        self.archive.prepare()
+        self.transcoder.start()
+
+
+def makeArchive(
+    reactor: Any, configuration: Configuration, threads: DiskThreads, number: int
+) -> FileArchive:
+    """The archive, as one of the processes sees it."""
+    folder = str(configuration.dataDirectory / "archive")
+    return FileArchive(
+        folder,
+        threads.run,
+        reactor.callLater,
+        partial(ProcessDisk, reactor),
+        incomingOf(number),
+    )
+
+
+def makeStores(
+    reactor: Any,
+    configuration: Configuration,
+    database: Callable[[], str],
+    kind: str,
+    number: int = 0,
+) -> Stores:
+    """
+    @param database: tells where it is when it is first needed.
+    @param kind: see L{PostgreSQLIndex}.
+    @param number: of the process; 0 is the server's own.
+    """
+    transcoding = configuration.transcoding
+    threads = DiskThreads(reactor, DISK_THREADS)
+    archive = makeArchive(reactor, configuration, threads, number)
+    index = PostgreSQLIndex(
+        reactor,
+        database,
+        kind,
+        configuration.database.connections,
+        writer=str(number),
+    )
+    transcoder = Transcoder(
+        reactor,
+        str(_transcodingOf(configuration, number)),
+        archive.pathOf,
+        archive.openOther,
+        transcoding.workers,
+        transcoding.timeout,
+        transcoding.maxMemory << 20,
+    )
+    remoteAEs = PostgreSQLRemoteAEs(index.writing)
+    worklist = PostgreSQLWorklist(index.reading, index.writing)
+    return Stores(threads, archive, index, remoteAEs, worklist, transcoder)
+
+
+def settingsOf(dicom: DICOM) -> UpperLayerSettings:
+    """Of associations that peers request."""
+    return UpperLayerSettings(
+        maxPDULength=dicom.maxPDULength,
+        artim=dicom.artimTimeout,
+        idleTimeout=dicom.idleTimeout,
+        maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
+    )
+
+
+@frozen
+class Requesting:
+    """
+    Associations that we request, and what is sent over them.
+
+    @ivar opener: opens them.
+    @ivar counted: likewise, and counts them.
+    """
+
+    opener: AssociationOpener
+    counted: CountingOpener
+    sender: Sender
+
+
+def makeRequesting(
+    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics
+) -> Requesting:
+    """What a process requests associations with."""
+    opener = AssociationOpener(
+        reactor,
+        dicom.aeTitle,
+        evolve(
+            settingsOf(dicom),
+            idleTimeout=dicom.responseTimeout,
+            answerTimeout=dicom.responseTimeout,
+        ),
+    )
+    sender = Sender(stores.archive, stores.index, stores.transcoder)
+    return Requesting(opener, CountingOpener(opener, metrics), sender)
+
+
+@frozen
+class Serving:
+    """
+    What serves the associations of peers.
+
+    @ivar finish: see L{d360.server.IConnections}, as the next three.
+    """
+
+    storage: StorageService
+    associations: Associations
+    factory: UpperLayerFactory
+    finish: Callable[[str], None]
+    closeUnassociated: Callable[[str], None]
+    whenEmpty: Callable[[], Deferred[None]]
+    abortAll: Callable[[str], None]
+
+
+def makeServing(
+    reactor: Any,
+    dicom: DICOM,
+    stores: Stores,
+    requesting: Requesting,
+    recovery: Recovery,
+    metrics: Metrics,
+    share: int | None = None,
+    changed: Callable[[], None] = lambda: None,
+) -> Serving:
+    """
+    @param share: of C{max_associations}, where other processes have the rest;
+        who hands connections over counts these.
+    @param changed: see L{UpperLayerFactory}.
+    """
+    storage = StorageService(
+        stores.archive, stores.index, recovery, reactor, dicom.duplicates
+    )
+    services = _makeServices(reactor, dicom, stores, requesting, storage)
+    associations = Associations(services, reactor, metrics)
+    admission = Admission(
+        dicom.aeTitle,
+        dicom.acceptAnyCalledAE,
+        dicom.maxAssociations,
+        stores.remoteAEs if dicom.requireKnownCallers else None,
+        share,
+    )
+    settings = settingsOf(dicom)
+    if share is not None:
+        settings = evolve(settings, maxConnections=0)
+    factory = UpperLayerFactory(
+        associations.build, admission, services, reactor, settings, metrics, changed
+    )
+    return Serving(
+        storage,
+        associations,
+        factory,
+        finish=associations.finish,
+        closeUnassociated=factory.closeUnassociated,
+        whenEmpty=factory.whenEmpty,
+        abortAll=factory.abortAll,
+    )
+
+
+def _makeServices(
+    reactor: Any,
+    dicom: DICOM,
+    stores: Stores,
+    requesting: Requesting,
+    storage: StorageService,
+) -> ServiceRegistry:
+    index, sender = stores.index, requesting.sender
+    move = MoveService(
+        index,
+        sender,
+        reactor,
+        stores.remoteAEs,
+        requesting.counted,
+        dicom.parallelMoves,
+    )
+    return ServiceRegistry(
+        [
+            VerificationService(),
+            storage,
+            FindService(index, dicom.aeTitle),
+            WorklistService(stores.worklist),
+            GetService(index, sender, reactor),
+            move,
+        ],
+        storage if dicom.acceptUnknownStorage else None,
+    )
+
+
+def _removeTranscoded(configuration: Configuration) -> None:
+    """What workers were about to send has no use any more. Blocks."""
+    for folder in _transcodingOf(configuration, 0).glob("[1-9]*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynchronous
+async def recoverWorkers(
+    reactor: Any, configuration: Configuration, stores: Stores
+) -> int:
+    """
+    Resolve what the workers of an earlier run have left, however many there
+    were: while there is none at work.
+
+    @return: how many instances there were.
+    """
+    await stores.threads.run(_removeTranscoded, configuration)
+    found = 0
+    for number in await stores.threads.run(numbersLeft, configuration):
+        archive = makeArchive(reactor, configuration, stores.threads, number)
+        await stores.threads.run(archive.awaitOthers)
+        found += await Recovery(archive, stores.index, reactor).recover()
+    return found
+
+
+def makeReadings(stores: Stores, associations: IAssociations) -> Sequence[Reading]:
+    """What the metrics read where it is kept."""
+    threads, registrar = stores.threads, stores.index.registrar
+    waiting = partial(
+        Reading, "d360_queue_length", "What waits for its turn, by what it waits for."
+    )
+    connections = partial(
+        Reading, "d360_database_connections", "Connections to the database."
+    )
+    readings = [
+        Reading(
+            "d360_associations_live",
+            "Associations of peers that are open.",
+            lambda: associations.live,
+        ),
+        Reading(
+            "d360_associations_accepted",
+            "Associations of peers that we accepted.",
+            lambda: associations.accepted,
+            isCounter=True,
+        ),
+        waiting(lambda: threads.waiting, {"queue": "disk"}),
+        waiting(lambda: registrar.waiting, {"queue": "registration"}),
+        waiting(lambda: stores.transcoder.waiting, {"queue": "transcoding"}),
+    ]
+    pools = {"reading": stores.index.reading, "writing": stores.index.writing}
+    for name, pool in pools.items():
+        for state in ("opened", "idle"):
+            labels = {"pool": name, "state": state}
+            readings.append(connections(partial(getattr, pool, state), labels))
+        labels = {"queue": f"{name} connection"}
+        readings.append(waiting(partial(getattr, pool, "waiting"), labels))
+    return readings
+
+
+def processReadings(number: int, process: ProcessUse | None) -> Sequence[Reading]:
+    """
+    What a worker uses of the machine.
+
+    @param process: tells; C{None} where only the worker itself knows.
+    """
+    labels = {"worker": str(number)}
+    return [
+        Reading(
+            "d360_worker_cpu_seconds",
+            "Processor time of a process that serves associations.",
+            process.seconds if process else lambda: 0.0,
+            labels,
+            isCounter=True,
+        ),
+        Reading(
+            "d360_worker_resident_memory_bytes",
+            "Memory of a process that serves associations.",
+            process.memory if process else lambda: 0,
+            labels,
+        ),
+    ]
+
+
+class ProcessUse:
+    """What this process uses of the machine."""
+
+    _page = os.sysconf("SC_PAGE_SIZE")
+
+    def seconds(self) -> float:
+        """Of a processor."""
+        return time.process_time()
+
+    def memory(self) -> int:
+        """In bytes, as far as it is in memory."""
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * self._page

@@ -1,0 +1,97 @@
+"""Tests for L{d360.composition}: what each of several processes gets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from d360.composition import (
+    MOST_WORKERS,
+    ProcessUse,
+    incomingOf,
+    numbersLeft,
+    portionOf,
+    processReadings,
+    workersOf,
+)
+from d360.config import Configuration, load
+
+
+def configured(**values: Any) -> Configuration:
+    """A configuration; keys with two underscores for the dot."""
+    return load(None, {key.replace("__", "."): v for key, v in values.items()})
+
+
+class WorkersTests(SynchronousTestCase):
+    """How many processes serve associations."""
+
+    def test_given(self) -> None:
+        """As many as are configured."""
+        for count in (1, 2, 64):
+            self.assertEqual(workersOf(configured(workers=count)), count)
+
+    def test_byProcessors(self) -> None:
+        """As many as there are processors that we may use, and not too many."""
+        for processors, expected in ((1, 1), (2, 1), (4, 3), (32, MOST_WORKERS)):
+            self.patch(os, "sched_getaffinity", lambda _, n=processors: set(range(n)))
+            self.assertEqual(workersOf(configured()), expected)
+
+
+class PortionTests(SynchronousTestCase):
+    """What is configured for all together is divided."""
+
+    def test_alone(self) -> None:
+        """One has it all."""
+        configuration = configured(workers=1)
+        self.assertIs(portionOf(configuration, 0), configuration)
+
+    def test_divided(self) -> None:
+        """The server's own process asks the database little."""
+        configuration = configured(
+            workers=4, database__connections=14, transcoding__workers=6
+        )
+        portions = [portionOf(configuration, number) for number in range(5)]
+        connections = [portion.database.connections for portion in portions]
+        self.assertEqual(connections, [2, 3, 3, 3, 3])
+        self.assertEqual({p.transcoding.workers for p in portions}, {2})
+
+    def test_least(self) -> None:
+        """Each has what it cannot do without."""
+        configuration = configured(
+            workers=8, database__connections=2, transcoding__workers=1
+        )
+        for number in range(9):
+            portion = portionOf(configuration, number)
+            self.assertEqual(portion.database.connections, 2)
+            self.assertEqual(portion.transcoding.workers, 1)
+            self.assertEqual(portion.dicom, configuration.dicom)
+
+
+class IncomingTests(SynchronousTestCase):
+    """Each process has its own folder for what is on its way."""
+
+    def test_left(self) -> None:
+        """All that ever were are found again."""
+        data = Path(self.mktemp()).absolute()
+        configuration = configured(workers=2, data_directory=str(data))
+        self.assertEqual(numbersLeft(configuration), [])
+        for number in (0, 1, 10, 2):
+            (data / "archive" / incomingOf(number)).mkdir(parents=True, exist_ok=True)
+        (data / "archive" / incomingOf(0) / "1a2b-0.part").write_bytes(b"")
+        (data / "archive" / incomingOf(0) / "3").write_bytes(b"")
+        self.assertEqual(numbersLeft(configuration), [1, 2, 10])
+
+
+class UseTests(SynchronousTestCase):
+    """What a worker uses of the machine."""
+
+    def test_readings(self) -> None:
+        """Itself knows it; elsewhere there is nothing to add."""
+        mine = processReadings(3, ProcessUse())
+        for reading in mine:
+            self.assertEqual(reading.labels, {"worker": "3"})
+            self.assertGreater(reading.read(), 0)
+        self.assertEqual([r.read() for r in processReadings(3, None)], [0, 0])
