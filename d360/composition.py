@@ -339,7 +339,7 @@ async def recoverWorkers(
     found = 0
     for number in await stores.threads.run(numbersLeft, configuration):
         archive = makeArchive(reactor, configuration, stores.threads, number)
-        await stores.threads.run(archive.awaitOthers)
+        await archive.awaitOthers()
         found += await Recovery(archive, stores.index, reactor).recover()
     return found
 

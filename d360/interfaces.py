@@ -349,9 +349,12 @@ class IBlobWriter(IConsumer):
         @param study: Study Instance UID, and so on: valid UIDs.
         @param placed: is called once, before the result is there: the file has
             its place and its mark, so that the index may be told of it; this is
-            what it will be when it is durable. Not called if it fails before.
-        @raise ArchiveError: it could not be kept, and is gone. Its cause is
-            the C{OSError}, if there was one.
+            what it will be when it is durable. Not called if it fails before. If
+            it fails afterwards, the file is still there, whole or not, until it
+            is settled or discarded: so its name is not another's, before the
+            index has forgotten it.
+        @raise ArchiveError: it could not be kept, and is gone, unless C{placed}
+            was called. Its cause is the C{OSError}, if there was one.
         """
 
     def settle() -> Deferred[None]:
@@ -393,8 +396,14 @@ class IArchive(Interface):
     def remove(location: Location) -> Deferred[None]:
         """Remove a file; one that is not there is no error."""
 
+    def setAside(location: Location) -> Deferred[None]:
+        """
+        Put a file where it is not in the way, for somebody to look at; one that
+        is not there is no error.
+        """
+
     def exists(location: Location) -> Deferred[bool]:
-        """Whether the file is there."""
+        """Whether the file, or the folder, is there."""
 
     def sync(location: Location) -> Deferred[None]:
         """

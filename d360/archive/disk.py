@@ -70,8 +70,8 @@ class IDisk(Protocol):
         Write the last bytes and make the file durable in its place.
 
         @param placed: is called with that before, unless L{place} was.
-        @raise OSError: it could not be done, or something before it, and
-            nothing is left.
+        @raise OSError: it could not be done, or something before it; the file
+            can only be removed.
         """
 
     def settle(self, tokens: Sequence[str]) -> Deferred[list[str]]:

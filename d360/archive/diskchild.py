@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections import deque
-from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
@@ -40,7 +39,9 @@ class DiskChild:
         self._blocks = blocks
         self._files = files
         self._sending = Lock()
-        self._ready: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
+        self._reading = Lock()
+        self._read: deque[tuple[Any, ...]] = deque()
+        self._rest = b""
         # Of each file that a thread is at work with, what it was asked for next.
         self._following: dict[str, deque[tuple[Any, ...]]] = {}
         self._ordering = Lock()
@@ -50,31 +51,47 @@ class DiskChild:
         working = [Thread(target=self._work) for _ in range(threads)]
         for thread in working:
             thread.start()
-        rest = b""
-        try:
-            while data := self._end.recv(_READ):
-                questions, rest = split(rest + data)
-                for question in questions:
-                    self._put(question)
-        except ConnectionError:
-            # It ended with answers unread.
-            pass
-        finally:
-            for _ in working:
-                self._ready.put(None)
         for thread in working:
             thread.join()
 
-    def _put(self, question: tuple[Any, ...]) -> None:
+    def _work(self) -> None:
+        # Who reads a question also answers it, so that nobody else has to be
+        # woken for it; the next one who has nothing to do reads on.
+        while (asked := self._ask()) is not None:
+            while asked is not None:
+                self._do(*asked)
+                asked = self._next(asked)
+
+    def _ask(self) -> tuple[Any, ...] | None:
+        """The next question that can be dealt with; C{None} after the last."""
+        with self._reading:
+            while True:
+                while self._read:
+                    question = self._read.popleft()
+                    if self._isFirst(question):
+                        return question
+                try:
+                    data = self._end.recv(_READ)
+                except ConnectionError:
+                    # It ended with answers unread.
+                    data = b""
+                if not data:
+                    return None
+                questions, self._rest = split(self._rest + data)
+                self._read.extend(questions)
+
+    def _isFirst(self, question: tuple[Any, ...]) -> bool:
+        """Whether nobody is at work with its file; else it is left to them."""
         what, about = question[1], question[2]
-        if what != "settle":
-            with self._ordering:
-                following = self._following.get(about)
-                if following is not None:
-                    following.append(question)
-                    return
-                self._following[about] = deque()
-        self._ready.put(question)
+        if what == "settle":
+            return True
+        with self._ordering:
+            following = self._following.get(about)
+            if following is not None:
+                following.append(question)
+                return False
+            self._following[about] = deque()
+            return True
 
     def _next(self, question: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """What to do after it, for the same file."""
@@ -86,13 +103,6 @@ class DiskChild:
                 return following.popleft()
             del self._following[question[2]]
             return None
-
-    def _work(self) -> None:
-        while (question := self._ready.get()) is not None:
-            asked: tuple[Any, ...] | None = question
-            while asked is not None:
-                self._do(*asked)
-                asked = self._next(asked)
 
     def _do(self, number: int, what: str, *arguments: Any) -> None:
         try:

@@ -116,7 +116,9 @@ class _Channel:
             self._received(message)
 
     def connectionLost(self, reason: Failure) -> None:
-        self.close()
+        if self._end.fileno() >= 0:
+            self.close()
+            self._lost()
 
     def close(self) -> None:
         """Of no more use."""
@@ -148,6 +150,10 @@ class ProcessDisk:
         self._startedAt = -_PAUSE
         self._number = 0
         self._waiting: dict[int, tuple[Deferred[Any], Callable[[Any], None]]] = {}
+        # Files that were begun and neither settled nor removed; and those of a
+        # process that died, which another one must not go on with.
+        self._begun: set[str] = set()
+        self._lost: set[str] = set()
         reactor.addSystemEventTrigger("after", "shutdown", self.stop)
 
     # --- the process
@@ -160,7 +166,7 @@ class ProcessDisk:
         path = [above, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "d360.archive.diskchild"),
+                *(sys.executable, "-P", "-m", "d360.archive.diskchild"),
                 *map(str, descriptors),
                 *self._arguments,
             ],
@@ -186,6 +192,8 @@ class ProcessDisk:
                 "it is started again with the next instance",
                 status=status,
             )
+        self._lost |= self._begun
+        self._begun = set()
         waiting, self._waiting = self._waiting, {}
         for answered, _ in waiting.values():
             answered.errback(_gone())
@@ -221,13 +229,33 @@ class ProcessDisk:
     def _answered(self, message: tuple[int, int, Any]) -> None:
         number, kind, value = message
         if kind == PLACED:
-            self._waiting[number][1](Location(*value))
+            try:
+                self._waiting[number][1](Location(*value))
+            except Exception:
+                self._log.failure("when a file had its place")
             return
         answered, _ = self._waiting.pop(number)
         if kind == DONE:
             answered.callback(value)
         else:
             answered.errback(OSError(*value))
+
+    def _goOn(
+        self,
+        what: str,
+        token: str,
+        *rest: Any,
+        placed: Callable[[Any], None] = lambda _: None,
+    ) -> Deferred[Any]:
+        """Ask for something that is done to a file that may have been begun."""
+        if token in self._lost:
+            return fail(_gone())
+        self._begun.add(token)
+        return self._ask(what, token, *rest, placed=placed)
+
+    def _forget(self, token: str) -> None:
+        self._begun.discard(token)
+        self._lost.discard(token)
 
     def _reference(self, part: Part) -> tuple[int, int, int]:
         return self._blocks.numberOf(part.block), part.begin, part.end
@@ -236,13 +264,12 @@ class ProcessDisk:
         self, token: str, offset: int, folder: str, instance: str
     ) -> Deferred[Location]:
         """See L{IDisk.place}."""
-        return self._ask("place", token, offset, folder, instance).addCallback(
-            _asLocation
-        )
+        done = self._goOn("place", token, offset, folder, instance)
+        return done.addCallback(_asLocation)
 
     def append(self, token: str, offset: int, part: Part) -> Deferred[None]:
         """See L{IDisk.append}."""
-        return self._ask("append", token, offset, self._reference(part))
+        return self._goOn("append", token, offset, self._reference(part))
 
     def commit(
         self,
@@ -255,17 +282,20 @@ class ProcessDisk:
     ) -> Deferred[tuple[Location, Signature]]:
         """See L{IDisk.commit}."""
         references = [self._reference(part) for part in parts]
-        done = self._ask(
-            *("commit", token, offset, references, folder, instance), placed=placed
+        done = self._goOn(
+            "commit", token, offset, references, folder, instance, placed=placed
         )
         return done.addCallback(_asKept)
 
     def settle(self, tokens: Sequence[str]) -> Deferred[list[str]]:
         """See L{IDisk.settle}."""
+        for token in tokens:
+            self._forget(token)
         return self._ask("settle", list(tokens))
 
     def remove(self, token: str) -> Deferred[list[str]]:
         """See L{IDisk.remove}."""
+        self._forget(token)
         return self._ask("remove", token)
 
 

@@ -36,6 +36,7 @@ from d360.archive.incoming import (
 )
 from d360.archive.intact import Intact
 from d360.archive.layout import (
+    DAMAGED,
     INCOMING,
     PART,
     checkFolder,
@@ -124,14 +125,15 @@ class FileArchive:
             ) from error
         self._settling = Settling(self._disk, self._later)
 
-    def awaitOthers(self) -> None:
+    @asynchronous
+    async def awaitOthers(self) -> None:
         """
         Wait until nobody writes any more who began it before us; as L{prepare}
-        does. Blocks.
+        does.
 
-        @raise OSError: it does not end.
+        @raise ArchiveError: it does not end.
         """
-        awaitOthers(self._incoming)
+        await self._system(awaitOthers, self._incoming)
 
     def _makeThreadedDisk(
         self, root: str, incoming: str, direct: bool, blocks: Blocks
@@ -182,6 +184,20 @@ class FileArchive:
             self._folders.prune(location.path.rpartition("/")[0])
 
         await self._system(unlink)
+
+    @asynchronous
+    async def setAside(self, location: Location) -> None:
+        path = self.pathOf(location)
+
+        def rename() -> None:
+            folder = os.path.join(self._root, DAMAGED)
+            os.makedirs(folder, FOLDER_MODE, exist_ok=True)
+            name = f"{secrets.token_hex(4)}~{location.path.replace('/', '~')}"
+            with suppress(FileNotFoundError):
+                os.rename(path, os.path.join(folder, name))
+            self._folders.prune(location.path.rpartition("/")[0])
+
+        await self._system(rename)
 
     @asynchronous
     async def sync(self, location: Location) -> None:
@@ -324,7 +340,7 @@ class FileArchive:
             names = {f"{number:02x}" for number in range(256)}
             with os.scandir(self._root) as entries:
                 names.update(entry.name for entry in entries if entry.is_dir())
-            names.discard(INCOMING)
+            names -= {INCOMING, DAMAGED}
             return tuple(sorted(names))
 
         return await self._system(read)

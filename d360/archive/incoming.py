@@ -320,23 +320,20 @@ class IncomingFile:
 
         @param placed: is called, in this thread, when it has its place, if it
             has not had it before.
-        @raise OSError: it could not be done, now or before, and nothing is left.
+        @raise OSError: it could not be done, now or before; the file can only be
+            removed.
         """
-        try:
-            if self._failure is not None:
-                raise self._failure
-            location = self.location
-            if location is None:
-                location = self._link(folder, instance)
-                placed(location)
-            for block in blocks:
-                self._append(block)
-            os.fsync(self._descriptor)
-            syncFolder(os.path.join(self._folders.root, folder))
-            signature = signatureOf(self._descriptor)
-        except OSError:
-            self.remove()
-            raise
+        if self._failure is not None:
+            raise self._failure
+        location = self.location
+        if location is None:
+            location = self._link(folder, instance)
+            placed(location)
+        for block in blocks:
+            self._append(block)
+        os.fsync(self._descriptor)
+        syncFolder(os.path.join(self._folders.root, folder))
+        signature = signatureOf(self._descriptor)
         self._close()
         return location, signature
 
@@ -468,12 +465,7 @@ class IncomingFiles:
         placed: Callable[[Location], None],
     ) -> tuple[Location, Signature]:
         """See L{d360.archive.disk.IDisk.commit}."""
-        file = self._file(token, offset)
-        try:
-            return file.commit(pieces, folder, instance, placed)
-        except OSError:
-            del self._files[token]
-            raise
+        return self._file(token, offset).commit(pieces, folder, instance, placed)
 
     def settle(self, tokens: Sequence[str]) -> list[str]:
         """See L{d360.archive.disk.IDisk.settle}."""

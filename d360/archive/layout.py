@@ -22,6 +22,10 @@ from d360.errors import ArchiveError
 from d360.model import Location
 
 INCOMING = ".incoming"
+
+#: Where files are put that are not what the index was told of.
+DAMAGED = ".damaged"
+
 PART = ".part"
 
 #: PS3.5 chapter 9, and so nothing that means something in a path.

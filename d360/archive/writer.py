@@ -6,6 +6,7 @@ as the reactor sees it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +16,6 @@ from zope.interface import implementer
 
 from d360.archive.blocks import BLOCK, Blocks
 from d360.archive.disk import IDisk, Part
-from d360.archive.incoming import ALIGNMENT
 from d360.archive.intact import Intact, Signature
 from d360.archive.layout import checkUID, folderOf
 from d360.asynchronous import asynchronous
@@ -27,10 +27,6 @@ from d360.model import Blob, Location
 
 #: Calls a function after so many seconds, as C{reactor.callLater} does.
 Later = Callable[..., Any]
-
-#: So many bytes are worth a job of their own, before the end of an instance:
-#: what is written while others arrive need not be waited for.
-EARLY = 256 * 1024
 
 #: Seconds for which marks that can be taken away are gathered.
 SETTLE_DELAY = 0.05
@@ -105,17 +101,16 @@ class Writer:
         self._intact = intact
         self._settling = settling
         self._ended = ended
-        # The one that is being filled, how far it is, and how far jobs have
-        # it; and those that wait to be written, each with where to begin.
+        # The one that is being filled, how far it is, and how far the digest
+        # has it, of which the head is no part; and those that wait to be written.
         self._block: memoryview | None = None
-        self._filled = self._begun = 0
-        # What a job is at work with a part of, while it may still be filled.
-        self._lent: memoryview | None = None
-        # How far the digest has that block, of which the head is no part.
+        self._filled = 0
         self._digested = len(head)
-        self._full: list[tuple[memoryview, int]] = []
+        self._full: list[memoryview] = []
         self._expected: tuple[str, str] | None = None
         self._location: Location | None = None
+        # Others know where it is.
+        self._isAnnounced = False
         # Who waits for its place.
         self._atPlace: Callable[[Location], None] | None = None
         self._writing = False
@@ -148,16 +143,11 @@ class Writer:
             # There is more than what told where it belongs.
             self._place(*self._expected)
         self._gather(memoryview(data))
-        if not self._writing:
-            if self._full or self._isEnough():
-                self._write()
+        if self._full and not self._writing:
+            self._write()
         elif self._full and self._producer is not None and not self._paused:
             self._paused = True
             self._producer.pauseProducing()
-
-    def _isEnough(self) -> bool:
-        """Whether it is worth a job to write a part of a block before its end."""
-        return self._expected is not None and self._filled - self._begun >= EARLY
 
     def _gather(self, data: memoryview) -> None:
         """Copy bytes into blocks, after those that every file begins with."""
@@ -174,9 +164,8 @@ class Writer:
             self._filled = end
             if end == BLOCK:
                 self._digestUpTo(BLOCK)
-                self._full.append((self._block, self._begun))
-                self._block, self._filled, self._begun = None, 0, 0
-                self._digested = 0
+                self._full.append(self._block)
+                self._block, self._filled, self._digested = None, 0, 0
 
     def _digestUpTo(self, end: int) -> None:
         """
@@ -189,23 +178,13 @@ class Writer:
             self._digested = end
 
     def _write(self) -> None:
-        """Have a job write what there is, and go on when it is done."""
+        """Have a full block written, and go on when that is done."""
         self._writing = True
         self._touched = True
-        whole: memoryview | None = None
-        if self._full:
-            whole, begin = self._full.pop(0)
-            part = Part(whole, begin, BLOCK)
-        else:
-            assert self._block is not None
-            begin = self._begun
-            self._begun = self._filled - self._filled % ALIGNMENT
-            self._digestUpTo(self._begun)
-            self._lent = self._block
-            part = Part(self._block, begin, self._begun)
-        done = self._disk.append(self._token, self._offset, part)
+        block = self._full.pop(0)
+        done = self._disk.append(self._token, self._offset, Part(block, 0, BLOCK))
         done.addErrback(self._failed)
-        done.addCallback(self._written, whole)
+        done.addCallback(self._written, block)
         done.addErrback(lambda f: self._log.failure("while writing", f))
 
     def _place(self, folder: str, instance: str) -> None:
@@ -226,28 +205,21 @@ class Writer:
         self._failure = failure.value
         self._drop()
 
-    def _written(self, _: object, whole: memoryview | None) -> None:
-        lent, self._lent = self._lent, None
-        if whole is not None:
-            self._blocks.give(whole)
-        elif lent is not None and self._isLost:
-            self._blocks.give(lent)
+    def _written(self, _: object, block: memoryview) -> None:
+        self._blocks.give(block)
         self._writing = False
-        if not self._closed and not self._isLost and (self._full or self._isEnough()):
+        if self._full and not self._closed and not self._isLost:
             self._write()
         self._resume()
 
     def _drop(self) -> None:
-        """What no job has yet is not wanted any more."""
+        """What nobody is at work with yet is not wanted any more."""
         self._isLost = True
-        blocks = [block for block, _ in self._full]
+        for block in self._full:
+            self._blocks.give(block)
         if self._block is not None:
-            blocks.append(self._block)
-        for block in blocks:
-            # What a job is at work with is given back when that is done.
-            if block is not self._lent:
-                self._blocks.give(block)
-        self._full, self._block, self._filled, self._begun = [], None, 0, 0
+            self._blocks.give(self._block)
+        self._full, self._block, self._filled = [], None, 0
 
     def _resume(self) -> None:
         if self._paused and self._producer is not None:
@@ -287,8 +259,8 @@ class Writer:
             else:
                 if not self._isLost:
                     return blob
-        # Of a commit that failed nothing is left, unless who did it has died.
-        await self._remove()
+        if not self._isAnnounced:
+            await self._remove()
         why = getattr(self._failure, "strerror", "it was given up")
         raise ArchiveError(f"cannot keep a file: {why}") from self._failure
 
@@ -299,18 +271,18 @@ class Writer:
         isPlaced = self._touched and self._expected is not None
         self._touched = True
         self._gather(memoryview(b""))
-        blocks = [block for block, _ in self._full]
-        parts = [Part(block, begin, BLOCK) for block, begin in self._full]
+        blocks = list(self._full)
+        parts = [Part(block, 0, BLOCK) for block in blocks]
         if self._block is not None:
             self._digestUpTo(self._filled)
             blocks.append(self._block)
-            parts.append(Part(self._block, self._begun, self._filled))
-        # The commit comes after what is under way, and gives back all of them.
-        self._full, self._block, self._lent = [], None, None
+            parts.append(Part(self._block, 0, self._filled))
+        self._full, self._block = [], None
         digest = self._digest.digest()
 
         def atPlace(location: Location) -> None:
-            if placed is not None:
+            if placed is not None and not self._isLost:
+                self._isAnnounced = True
                 placed(Blob(location, digest, self.size))
 
         location: Location
@@ -328,6 +300,8 @@ class Writer:
             # Only now is it certain that nobody is at work with them.
             for block in blocks:
                 self._blocks.give(block)
+        if signature[1] != self._offset + self.size:
+            raise OSError(EIO, "the file is not as long as what came")
         self._intact.remember(location.path, digest, signature)
         return Blob(location, digest, self.size)
 
@@ -345,7 +319,11 @@ class Writer:
         self._drop()
         self._resume()
         if self._touched:
-            problems = await self._disk.remove(self._token)
+            try:
+                problems = await self._disk.remove(self._token)
+            except OSError as error:
+                # Its mark stays, and the next start looks at it.
+                problems = [error.strerror or str(error)]
             for problem in problems:
                 self._log.error(
                     "Cannot remove {file}: {why}", file=self._token, why=problem

@@ -14,7 +14,7 @@ from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError, DatabaseError
 from d360.interfaces import IArchive, IBlobWriter, IIndex
 from d360.logs import Logger
-from d360.model import Location, StoredInstance
+from d360.model import Announcement, Location, StoredInstance
 
 #: Seconds before the index is asked; doubled up to the last while it does not
 #: answer. Not at once, for the database may still be busy with the commit whose
@@ -25,9 +25,28 @@ LAST_DELAY = 300.0
 
 class _Outcome(enum.Enum):
     KEPT = "kept"
-    UNKNOWN = "never acknowledged, removed"
+    UNKNOWN = "not in the index, removed"
     INCOMPLETE = "not complete, removed"
     UNSEEN = "could not be looked at"
+
+
+async def isWhole(archive: IArchive, stored: StoredInstance) -> bool:
+    """
+    Whether the file of an instance is what was received; then it is durable as
+    well.
+
+    @raise ArchiveError: it cannot be looked at.
+    """
+    try:
+        reader = await archive.open(stored.location, stored.size, stored.digest)
+    except ArchiveError as error:
+        if isinstance(error.__cause__, OSError):
+            # That says nothing about what it holds.
+            raise
+        return False
+    reader.close()
+    await archive.sync(stored.location)
+    return True
 
 
 class Recovery:
@@ -39,7 +58,7 @@ class Recovery:
         self._archive = archive
         self._index = index
         self._clock = clock
-        self._uncertain: dict[Location, IBlobWriter | None] = {}
+        self._uncertain: dict[Location, tuple[IBlobWriter, Announcement | None]] = {}
         self._delay = FIRST_DELAY
         self._call: IDelayedCall | None = None
         self._resolving: Deferred[None] | None = None
@@ -60,11 +79,11 @@ class Recovery:
         allSeen = True
         for location in marked:
             stored = await self._index.storedAt(location)
-            if stored is None:
-                await self._archive.remove(location)
-                outcome = _Outcome.UNKNOWN
+            outcome = _Outcome.UNKNOWN
+            if stored is not None:
+                outcome = await self._lookAt(stored, True)
             else:
-                outcome = await self._lookAt(stored)
+                await self._archive.remove(location)
             if outcome is _Outcome.UNSEEN:
                 allSeen = False
             else:
@@ -82,51 +101,102 @@ class Recovery:
             if stored.location not in marked
         ]
         for stored in unconfirmed:
-            if await self._lookAt(stored) is _Outcome.UNSEEN:
+            if await self._lookAt(stored, False) is _Outcome.UNSEEN:
                 allSeen = False
         if allSeen:
             await self._index.confirmAll()
         return len(marked) + len(unconfirmed)
 
-    async def _lookAt(self, stored: StoredInstance) -> _Outcome:
-        """The index was told of it, perhaps before its file was durable."""
+    async def _lookAt(self, stored: StoredInstance, isMarked: bool) -> _Outcome:
+        """
+        The index was told of it, perhaps before its file was durable.
+
+        @param isMarked: else it may be one that was confirmed and acknowledged,
+            among others that were not.
+        """
         location = stored.location
         try:
-            reader = await self._archive.open(location, stored.size, stored.digest)
+            if await isWhole(self._archive, stored):
+                return _Outcome.KEPT
         except ArchiveError as error:
-            if isinstance(error.__cause__, OSError):
-                # That says nothing about what the file holds.
-                self._log.error(
-                    "Cannot look at {path}, which is tried again with the next "
-                    "start: {why}",
-                    path=location.path,
-                    why=str(error),
-                )
-                return _Outcome.UNSEEN
-            self._log.warn(
-                "{instance} was not complete when the server ended, and never "
-                "acknowledged: removed",
-                instance=stored.SOPInstanceUID,
-            )
-            await self._index.forget(location)
+            return self._unseen(location, str(error))
+        if not isMarked:
+            folder = Location(location.path.rpartition("/")[0], 0)
+            if not await self._archive.exists(folder):
+                # It was made durable before the index was told of the file.
+                return self._unseen(location, "its folder is gone")
+        self._log.warn(
+            "{instance} is not complete, as one that was never acknowledged: "
+            "removed from the index, sent again it is stored",
+            instance=stored.SOPInstanceUID,
+        )
+        # In this order, so that no other file has its name before.
+        await self._index.forget(location)
+        if isMarked:
             await self._archive.remove(location)
-            return _Outcome.INCOMPLETE
-        reader.close()
-        return _Outcome.KEPT
+        else:
+            await self._archive.setAside(location)
+        return _Outcome.INCOMPLETE
 
-    def add(self, location: Location, writer: IBlobWriter) -> None:
+    def _unseen(self, location: Location, why: str) -> _Outcome:
+        self._log.error(
+            "Cannot look at {path}, which is tried again with the next start: "
+            "{why}; see that all of the archive is mounted and can be read",
+            path=location.path,
+            why=why,
+        )
+        return _Outcome.UNSEEN
+
+    @asynchronous
+    async def resolve(
+        self,
+        location: Location,
+        writer: IBlobWriter,
+        announcement: Announcement | None = None,
+    ) -> None:
         """
-        Resolve a committed file later: settled if the index has it then,
-        discarded if not. What is not resolved before the server ends is left
-        to the next L{recover}.
+        Settle a file whose commit has failed although the index was told of it,
+        or discard it, after the index has forgotten it: now, or as soon as it
+        can be; see L{add}.
         """
-        self._uncertain[location] = writer
+        try:
+            await self._resolveOne(location, writer, announcement)
+        except (DatabaseError, ArchiveError):
+            self.add(location, writer, announcement)
+
+    def add(
+        self,
+        location: Location,
+        writer: IBlobWriter,
+        announcement: Announcement | None = None,
+    ) -> None:
+        """
+        Resolve a file later: settled if the index has it then and it is whole,
+        else forgotten and discarded. What is not resolved before the server ends
+        is left to the next L{recover}.
+        """
+        self._uncertain[location] = writer, announcement
         self._schedule()
 
-    def takeBack(self, location: Location) -> None:
-        """Have the index forget later what has no file any more; as L{add}."""
-        self._uncertain[location] = None
-        self._schedule()
+    async def _resolveOne(
+        self,
+        location: Location,
+        writer: IBlobWriter,
+        announcement: Announcement | None,
+    ) -> _Outcome:
+        stored = await self._index.storedAt(location)
+        outcome = _Outcome.UNKNOWN
+        if stored is not None and await isWhole(self._archive, stored):
+            await writer.settle()
+            outcome = _Outcome.KEPT
+        else:
+            if stored is not None:
+                await self._index.forget(location)
+                outcome = _Outcome.INCOMPLETE
+            await writer.discard()
+        if announcement is not None:
+            self._index.confirm(announcement)
+        return outcome
 
     def _schedule(self) -> None:
         if self._call is None and self._resolving is None and not self._stopped:
@@ -147,14 +217,9 @@ class Recovery:
     async def _resolve(self) -> None:
         # For the next attempt, should this one not come to its end.
         self._delay = min(self._delay * 2, LAST_DELAY)
-        for location, writer in list(self._uncertain.items()):
+        for location, (writer, announcement) in list(self._uncertain.items()):
             try:
-                if writer is None:
-                    await self._index.forget(location)
-                    known = False
-                else:
-                    known = await self._index.storedAt(location) is not None
-                    await (writer.settle() if known else writer.discard())
+                outcome = await self._resolveOne(location, writer, announcement)
             except (DatabaseError, ArchiveError) as error:
                 self._log.warn(
                     "Cannot recover {path} yet: {why}",
@@ -166,7 +231,7 @@ class Recovery:
             self._log.info(
                 "Recovered {path}: {outcome}",
                 path=location.path,
-                outcome="kept" if known else "not in the index, removed",
+                outcome=outcome.value,
             )
         self._delay = FIRST_DELAY
 

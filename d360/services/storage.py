@@ -41,6 +41,7 @@ from d360.services import transfersyntaxes
 from d360.services.header import HeaderError, HeaderScanner
 from d360.services.part10 import encodeHead
 from d360.services.records import Header, readHeader
+from d360.services.recovery import isWhole
 from d360.services.sopclasses import STORAGE
 from d360.services.uids import cleanUID, isUID
 
@@ -53,8 +54,13 @@ class IUncertain(Protocol):
     def add(self, location: Location, writer: IBlobWriter) -> None:
         """Settle or discard the file, as soon as it can be known."""
 
-    def takeBack(self, location: Location) -> None:
-        """The file is gone: have the index forget it, as soon as it can."""
+    def resolve(
+        self,
+        location: Location,
+        writer: IBlobWriter,
+        announcement: Announcement | None = None,
+    ) -> Deferred[None]:
+        """The same of one that could not be made durable, at once if it can be."""
 
 
 @implementer(IConsumer)
@@ -280,16 +286,20 @@ class StorageService:
         return await self._register(receipt)
 
     async def _takeBack(self, receipt: _Receipt) -> None:
-        """The file is not kept: nor is what the index was told of it."""
+        """
+        The file is not kept: nor is what the index was told of it. Nobody may
+        have relied on it meanwhile and lose it.
+        """
         if receipt.announced is None:
             return
+        announcement = None
         try:
             announcement = await receipt.announced
-            if announcement is not None:
-                await self._index.forget(receipt.blob.location)
-                self._index.confirm(announcement)
-        except DatabaseError:
-            self._recovery.takeBack(receipt.blob.location)
+        except DatabaseError as error:
+            receipt.operation.log.error("Cannot announce: {why}", why=str(error))
+        await self._recovery.resolve(
+            receipt.blob.location, receipt.writer, announcement
+        )
 
     def _record(self, receipt: _Receipt, blob: Blob) -> InstanceRecord:
         header, operation = receipt.header, receipt.operation
@@ -366,18 +376,7 @@ class StorageService:
         durable: it may be on its way by another association.
         """
         stored = await self._index.storedAt(location)
-        if stored is None:
-            return False
-        try:
-            reader = await self._archive.open(location, stored.size, stored.digest)
-            reader.close()
-            await self._archive.sync(location)
-        except ArchiveError as error:
-            if isinstance(error.__cause__, OSError):
-                # It may be there all the same.
-                raise
-            return False
-        return True
+        return stored is not None and await isWhole(self._archive, stored)
 
     @asynchronous
     async def _tidy(self, receipt: _Receipt, registration: Registration) -> None:
@@ -401,10 +400,10 @@ class StorageService:
             if registration.location != receipt.blob.location:
                 await receipt.writer.discard()
                 return
-            await receipt.writer.settle()
             superseded = registration.superseded
             if superseded is not None and superseded != receipt.blob.location:
                 await self._archive.remove(superseded)
+            await receipt.writer.settle()
         except ArchiveError as error:
             log.error(
                 "Cannot tidy up after {instance}: {why}",

@@ -205,6 +205,30 @@ class ProcessDiskTests(TestCase):
         self.assertEqual(2, len(self.names()), self.names())
         self.assertIn(blob.location.path, self.names())
 
+    async def test_diesBetween(self) -> None:
+        """
+        While nothing of a file was asked for: the next process does not go on
+        with it, as if what came before had never been.
+        """
+        writer = self.archive.create(HEAD)
+        writer.expect(STUDY, SERIES, INSTANCE)
+        for _ in range(3):
+            writer.write(bytes(BLOCK))
+        while self.disk._waiting:
+            await deferLater(reactor, 0.01)
+        os.kill(self.disk.pid, signal.SIGKILL)
+        while self.disk.pid:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 1.1)
+        # Another one is at work by now.
+        await self.commit(b"data", "1.2.9")
+        writer.write(bytes(BLOCK + 5))
+        told: list[Any] = []
+        with self.assertRaises(ArchiveError):
+            await writer.commit(STUDY, SERIES, INSTANCE, told.append)
+        await writer.discard()
+        self.assertEqual(2, len(self.names()), self.names())
+
     async def test_isWaitedFor(self) -> None:
         """
         Who starts after a server that was killed waits for the process that

@@ -98,6 +98,10 @@ class FilesCase(SynchronousTestCase):
 class FileArchiveTests(ArchiveContract, FilesCase):
     """The contract of L{d360.interfaces.IArchive}."""
 
+    def failingLate(self):
+        full = OSError(errno.ENOSPC, "No space left on device")
+        return patch.object(incoming, "signatureOf", side_effect=full)
+
 
 class LayoutTests(FilesCase):
     """Files speak for themselves: UIDs are their paths."""

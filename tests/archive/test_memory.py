@@ -1,5 +1,9 @@
 """The archive in memory keeps the contract, so that tests may rely on it."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.contracts.archive import ArchiveContract
@@ -11,6 +15,12 @@ class MemoryArchiveTests(ArchiveContract, SynchronousTestCase):
 
     def makeArchive(self) -> MemoryArchive:
         return MemoryArchive()
+
+    @contextmanager
+    def failingLate(self) -> Iterator[None]:
+        self.archive.lateFailure = OSError(errno.ENOSPC, "No space left on device")
+        yield
+        self.archive.lateFailure = None
 
     def restartedArchive(self) -> MemoryArchive:
         self.archive.restart()

@@ -106,6 +106,29 @@ class ArchiveContract:
             reader.close()
             reader.close()
 
+    def test_setAside(self) -> None:
+        """It is not in the way any more, also where it has gone already."""
+        _, blob = self.stored()
+        for _ in range(2):
+            self.successResultOf(self.archive.setAside(blob.location))
+            self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+
+    def test_failsWhenAnnounced(self) -> None:
+        """A name of which others were told is nobody else's until it is discarded."""
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        told: list[Any] = []
+        with self.failingLate():
+            self.failureResultOf(
+                writer.commit(STUDY, SERIES, INSTANCE, told.append), ArchiveError
+            )
+        (blob,) = told
+        self.assertTrue(self.successResultOf(self.archive.exists(blob.location)))
+        _, other = self.stored()
+        self.assertNotEqual(blob.location, other.location)
+        self.successResultOf(writer.discard())
+        self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+
     def test_openGone(self) -> None:
         """A file that is not there."""
         _, blob = self.stored()

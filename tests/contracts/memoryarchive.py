@@ -76,7 +76,7 @@ class MemoryWriter:
         if placed is not None:
             placed(blob)
         if self._archive.lateFailure is not None:
-            self.discard()
+            files[path] = files[path][:-1]
             error = ArchiveError("cannot keep a file")
             error.__cause__ = self._archive.lateFailure
             return fail(error)
@@ -122,6 +122,7 @@ class MemoryArchive:
     @ivar lateFailure: what it fails of when the file has its place.
     @ivar unreadable: what opening a file fails of.
     @ivar synced: what was asked to be durable.
+    @ivar aside: what was set aside, by path.
     @ivar readers: all that were opened.
     """
 
@@ -133,6 +134,7 @@ class MemoryArchive:
         self.lateFailure: OSError | None = None
         self.unreadable: OSError | None = None
         self.synced: list[Location] = []
+        self.aside: dict[str, bytes] = {}
         self.readers: list[MemoryReader] = []
 
     def restart(self) -> None:
@@ -146,12 +148,21 @@ class MemoryArchive:
         self.files.pop(location.path, None)
         return succeed(None)
 
+    def setAside(self, location: Location) -> Deferred[None]:
+        file = self.files.pop(location.path, None)
+        if file is not None:
+            self.aside[location.path] = file
+        return succeed(None)
+
     def sync(self, location: Location) -> Deferred[None]:
         self.synced.append(location)
         return succeed(None)
 
     def exists(self, location: Location) -> Deferred[bool]:
-        return succeed(location.path in self.files)
+        path = location.path
+        return succeed(
+            any(name == path or name.startswith(path + "/") for name in self.files)
+        )
 
     def open(
         self, location: Location, size: int, digest: bytes

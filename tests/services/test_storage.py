@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import zlib
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -34,7 +35,7 @@ from d360.model import (
 )
 from d360.services.recovery import FIRST_DELAY, Recovery
 from d360.services.storage import StorageService
-from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.memoryarchive import MemoryArchive, MemoryWriter
 from tests.contracts.operation import FakeOperation
 from tests.services.datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encode, instance
 
@@ -47,6 +48,7 @@ class Index:
 
     @ivar outcome: what becomes of an instance; other than STORED, it is known.
     @ivar error: what everything fails with.
+    @ivar commits: although it has failed.
     @ivar known: what is entered, by location, with size and digest.
     @ivar left: what an earlier run did not confirm.
     """
@@ -55,6 +57,7 @@ class Index:
         self.outcome = Outcome.STORED
         self.error: Exception | None = None
         self.conflict = False
+        self.commits = False
         self.pending: Deferred[None] | None = None
         self.announced: list[tuple[Any, Location]] = []
         self.confirmed: list[int] = []
@@ -78,6 +81,8 @@ class Index:
             self.announced.append((record, location))
         if self.outcome is not Outcome.STORED:
             return self.later(None)
+        if self.error is None or self.commits:
+            self.known[location] = record.size, record.digest
         return self.later(Announcement(len(self.announced), self.conflict))
 
     def confirm(self, announcement: Announcement) -> None:
@@ -435,15 +440,54 @@ class TogetherTests(StorageCase):
         self.assertEqual(([], []), (self.index.forgotten, self.index.registered))
 
     def test_bothFail(self) -> None:
-        """It is forgotten later, since the index may have it."""
-        self.archive.lateFailure = self.full
-        self.index.error = DatabaseUnavailable("lost", uncertain=True)
-        self.refuse(self.operation(), 0xA700)
-        self.index.error = None
-        self.assertEqual([], self.index.forgotten)
-        self.clock.advance(FIRST_DELAY)
-        self.assertEqual(1, len(self.index.forgotten))
-        self.assertEqual([], self.clock.getDelayedCalls())
+        """
+        It is forgotten later, since the index may have it; until then the file
+        keeps its name and its mark, so that no other gets that and loses its row.
+        """
+        for commits in (True, False):
+            self.archive.lateFailure = self.full
+            self.index.error = DatabaseUnavailable("lost", uncertain=True)
+            self.index.commits = commits
+            operation = self.operation()
+            failure = self.failureResultOf(self.service.perform(operation), DIMSEError)
+            self.assertEqual(0xA700, failure.value.status)
+            self.assertEqual((1, 1), (len(self.archive.files), len(self.archive.marks)))
+            self.index.error = self.archive.lateFailure = None
+            self.assertEqual([], self.index.forgotten)
+            self.clock.advance(FIRST_DELAY)
+            self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+            self.assertEqual({}, self.index.known)
+            self.assertEqual([], self.clock.getDelayedCalls())
+            self.index.forgotten.clear()
+
+    def test_reliedOn(self) -> None:
+        """
+        Another association was answered 0000 for the same bytes, because this
+        file was whole: then it stays, though its own sender gets A700.
+        """
+
+        def commit(writer: Any, *arguments: Any) -> Any:
+            done = MemoryWriter.commit(writer, *arguments)
+            (path,) = self.archive.files
+            self.archive.files[path] += writer._data[-1:]
+            return done
+
+        self.archive.lateFailure = OSError(errno.EIO, "Input/output error")
+        create = self.archive.create
+
+        def createOne(head: bytes) -> Any:
+            writer = create(head)
+            writer.commit = partial(commit, writer)
+            return writer
+
+        self.archive.create = createOne
+        failure = self.failureResultOf(
+            self.service.perform(self.operation()), DIMSEError
+        )
+        self.assertEqual(0xA700, failure.value.status)
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
+        self.assertEqual(([], [1]), (self.index.forgotten, self.index.confirmed))
+        self.assertEqual(1, len(self.archive.synced))
 
     def test_waitsForTheIndex(self) -> None:
         """No answer before the commit, durable though the file is."""
@@ -548,9 +592,27 @@ class UncertainTests(StorageCase):
         self.assertEqual(1, self.recover())
         self.assertEqual([], self.index.forgotten)
         self.index.left = [self.location]
-        self.archive.files.clear()
+        beside = self.location.path.rpartition("/")[0] + "/1.9.dcm"
+        self.archive.files[beside] = b"another"
+        whole = self.archive.files.pop(self.location.path)
         self.assertEqual(1, self.recover())
         self.assertEqual([self.location], self.index.forgotten)
+        self.archive.files[self.location.path] = whole[:-1]
+        self.know()
+        self.archive.files[self.location.path] = whole
+        self.index.left = [self.location]
+        self.recover()
+        self.assertEqual({self.location.path: whole}, self.archive.aside)
+
+    def test_notMounted(self) -> None:
+        """What has no folder any more is not what a loss of power leaves."""
+        self.know()
+        self.archive.marks.clear()
+        self.index.left = [self.location]
+        self.archive.files.clear()
+        self.assertEqual(1, self.recover())
+        self.assertEqual([], self.index.forgotten)
+        self.assertEqual([self.location], self.index.left)
 
     def test_cannotLook(self) -> None:
         """A disk that refuses says nothing about what it holds."""
