@@ -225,7 +225,7 @@ def makeRequesting(
             answerTimeout=dicom.responseTimeout,
         ),
     )
-    sender = Sender(stores.archive, stores.index, stores.transcoder)
+    sender = Sender(stores.archive, stores.index, stores.transcoder, reactor)
     return Requesting(opener, CountingOpener(opener, metrics), sender)
 
 

@@ -13,7 +13,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredLock
 
 from d360.archive.blocks import Blocks
-from d360.archive.incoming import IncomingFiles
+from d360.archive.incomingfiles import IncomingFiles
 from d360.archive.intact import Signature
 from d360.model import Location
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from d360.archive.blocks import MappedBlocks
 from d360.archive.diskmessages import DONE, PLACED, REFUSED, join, split
-from d360.archive.incoming import IncomingFiles, claim
+from d360.archive.incoming import claim
+from d360.archive.incomingfiles import IncomingFiles
 from d360.model import Location
 
 _READ = 65536

@@ -11,10 +11,8 @@ that process maps their memory; what is said in a message is some hundred bytes.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,11 +21,11 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-import d360
 from d360.archive.blocks import Blocks
 from d360.archive.disk import Part
 from d360.archive.diskmessages import DONE, PLACED, join, split
 from d360.archive.intact import Signature
+from d360.children import commandOf, environment
 from d360.logs import Logger
 from d360.model import Location
 
@@ -162,15 +160,10 @@ class ProcessDisk:
         self._startedAt = self._reactor.seconds()
         ours, its = socket.socketpair()
         descriptors = (its.fileno(), self._blocks.descriptor)
-        above = os.path.dirname(os.path.dirname(d360.__file__))
-        path = [above, *filter(None, [os.environ.get("PYTHONPATH")])]
+        arguments = [*map(str, descriptors), *self._arguments]
         self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "d360.archive.diskchild"),
-                *map(str, descriptors),
-                *self._arguments,
-            ],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            commandOf("d360.archive.diskchild", *arguments),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
         )

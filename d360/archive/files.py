@@ -29,11 +29,11 @@ from d360.archive.disk import IDisk, IDiskMaker, InThread, ThreadedDisk
 from d360.archive.incoming import (
     FOLDER_MODE,
     Folders,
-    IncomingFiles,
     awaitOthers,
     syncFolder,
     takesDirect,
 )
+from d360.archive.incomingfiles import IncomingFiles
 from d360.archive.intact import Intact
 from d360.archive.layout import (
     DAMAGED,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.archive.blocks import BLOCK, Blocks
@@ -81,7 +82,8 @@ class DatasetReader:
         self._blocks = blocks
         self._position = 0
         self._inThread = inThread
-        self._reading = False
+        # Jobs that are at work with the blocks.
+        self._reading = 0
         self._closed = False
 
     def read(self, count: int) -> Deferred[bytes | memoryview]:
@@ -98,7 +100,7 @@ class DatasetReader:
 
     @asynchronous
     async def _readOn(self, place: memoryview, position: int) -> bytes | memoryview:
-        self._reading = True
+        self._reading += 1
         job: Deferred[None] = self._inThread(
             _readAll, self._descriptor, place, self._offset + position
         )
@@ -109,8 +111,8 @@ class DatasetReader:
         return place
 
     def _hasRead(self, outcome: T) -> T:
-        self._reading = False
-        if self._closed:
+        self._reading -= 1
+        if self._closed and not self._reading:
             self._giveBack()
         return outcome
 
@@ -141,8 +143,21 @@ async def openDataset(
     @raise ArchiveError: it is not there, or not what it must be.
     """
     block = blocks.take()
+
+    # The block is the thread's until its job has ended, whoever waits for that.
+    def giveBack(failure: Failure) -> Failure:
+        blocks.give(block)
+        return failure
+
+    def tooLate(outcome: Any) -> None:
+        if isinstance(outcome, _Opened):
+            blocks.give(block)
+            if outcome.descriptor >= 0:
+                os.close(outcome.descriptor)
+
+    job: Deferred[_Opened] = inThread(_open, wanted, block)
     try:
-        opened: _Opened = await _resultOf(inThread(_open, wanted, block), _discard)
+        opened = await _resultOf(job.addErrback(giveBack), tooLate)
     except FileNotFoundError:
         raise ArchiveError("the file is gone") from None
     except OSError as error:
@@ -204,11 +219,6 @@ def _resultOf(
 
     job.addBoth(arrived)
     return result
-
-
-def _discard(outcome: Any) -> None:
-    if isinstance(outcome, _Opened) and outcome.descriptor >= 0:
-        os.close(outcome.descriptor)
 
 
 def _open(wanted: Wanted, block: memoryview) -> _Opened:

@@ -97,6 +97,8 @@ class Lane:
         self._association = association
         self._contexts = Contexts(association.established, sender.transcoder)
         self._sender = sender
+        # By now, the index has all of them.
+        self._since = sender.seconds()
         self._waiting = waiting
         self._ahead: deque[_Coming] = deque()
         # What the requestor was not told of yet.
@@ -135,7 +137,7 @@ class Lane:
             if context is None:
                 self._untaken.append(instance)
             else:
-                opening = self._sender.open(instance, context)
+                opening = self._sender.open(instance, context, self._since)
                 coming = _Coming(instance, context, opening)
                 self._ahead.append(coming)
                 if coming.isOpen:

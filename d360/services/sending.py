@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 from attrs import field, frozen, mutable
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from d360.asynchronous import asynchronous
@@ -37,6 +39,15 @@ _C_STORE = 0x0001
 
 #: PS3.8 9.3.2.2: what one association can have.
 MAX_CONTEXTS = 128
+
+#: Seconds to wait before each further try to open a file. The index has an
+#: instance some time before its file is complete, for the one is told of it while
+#: the other is being written.
+PAUSES = (0.2, 0.5, 1.0, 2.0)
+
+#: An instance that the index has had for so many seconds has its file, or has
+#: lost it: so a retrieve of many lost files is held up by the first ones only.
+PATIENCE = sum(PAUSES)
 
 #: An abstract syntax with the transfer syntaxes proposed for it.
 Proposal = tuple[str, tuple[str, ...]]
@@ -141,34 +152,64 @@ class Sender:
     """Opens what is stored, as it is or transcoded, and sends it."""
 
     def __init__(
-        self, archive: IArchive, index: IIndex, transcoder: ITranscoder
+        self,
+        archive: IArchive,
+        index: IIndex,
+        transcoder: ITranscoder,
+        clock: IReactorTime,
     ) -> None:
         self.transcoder = transcoder
         self._archive = archive
         self._index = index
+        self._clock = clock
+
+    def seconds(self) -> float:
+        """The time, as L{open} is to be told it."""
+        return self._clock.seconds()
 
     def open(
-        self, instance: StoredInstance, context: PresentationContext
+        self, instance: StoredInstance, context: PresentationContext, since: float
     ) -> Deferred[IDatasetReader]:
         """
         The data set of an instance, as the context's transfer syntax wants it.
+        May be cancelled.
 
+        @param since: when it was in the index at the latest: a file that is not
+            as it must be may be on its way for L{PATIENCE} from then.
         @raise ArchiveError: its file is gone or damaged.
         @raise TranscodingError: it cannot be brought to that transfer syntax.
         """
         opening = self._openAs(instance, context)
-        return opening.addErrback(self._openReplaced, instance, context)
+        return opening.addErrback(self._openAgain, instance, context, since)
 
     @asynchronous
-    async def _openReplaced(
-        self, failure: Failure, instance: StoredInstance, context: PresentationContext
+    async def _openAgain(
+        self,
+        failure: Failure,
+        instance: StoredInstance,
+        context: PresentationContext,
+        since: float,
     ) -> IDatasetReader:
-        """It may have been replaced since it was found."""
+        """It may have been replaced since it was found, or be on its way yet."""
         failure.trap(ArchiveError)
-        other = await self._whereNow(instance)
-        if other is None or other.location == instance.location:
-            failure.raiseException()
-        return await self._openAs(other, context)
+        pauses = iter(PAUSES)
+        while True:
+            there = await self._whereNow(instance)
+            if there is None:
+                failure.raiseException()
+            if there != instance:
+                # Its file is as new as what the index has of it.
+                since, pauses = self.seconds(), iter(PAUSES)
+            else:
+                pause = next(pauses, None)
+                if pause is None or self.seconds() - since >= PATIENCE:
+                    failure.raiseException()
+                await deferLater(self._clock, pause)
+            instance = there
+            try:
+                return await self._openAs(instance, context)
+            except ArchiveError:
+                failure = Failure()
 
     def _openAs(
         self, instance: StoredInstance, context: PresentationContext

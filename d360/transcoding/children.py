@@ -5,7 +5,6 @@ A child process that transcodes, as the server sees it.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 
-import d360
+from d360.children import commandOf, environment
 from d360.errors import TranscodingError
 from d360.logs import Logger
 from d360.transcoding.job import Job
@@ -51,16 +50,10 @@ class Child(ProcessProtocol):
         @param memory: see L{d360.transcoding.conversion.convert}.
         @raise OSError: it cannot be.
         """
-        above = os.path.dirname(os.path.dirname(d360.__file__))
-        path = [above, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path),
-            # A thread's stack each would be taken off its memory.
-            "OPENBLAS_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-m", "d360.transcoding.worker", str(memory)]
-        self._reactor.spawnProcess(self, sys.executable, command, environment)
+        # A thread's stack each would be taken off its memory.
+        variables = environment(OPENBLAS_NUM_THREADS="1")
+        command = commandOf("d360.transcoding.worker", str(memory))
+        self._reactor.spawnProcess(self, sys.executable, command, variables)
 
     def run(self, job: Job, timeout: float) -> Deferred[int]:
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
-import d360
+from d360.children import commandOf, environment
 from d360.errors import D360Error
 from d360.logs import ContextLogger
 from d360.workers.lines import WholeLines
@@ -133,13 +132,11 @@ class WorkerProcess(ProcessProtocol):
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
-            above = os.path.dirname(os.path.dirname(d360.__file__))
-            path = [above, *filter(None, [os.environ.get("PYTHONPATH")])]
             process = self._reactor.spawnProcess(
                 self,
                 sys.executable,
-                [sys.executable, "-m", "d360.worker"],
-                {**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                commandOf("d360.worker"),
+                environment(),
                 childFDs={0: "w", 1: "r", 2: "r", WIRE: theirs.fileno()},
             )
             self.pid = process.pid

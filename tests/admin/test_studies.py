@@ -29,7 +29,7 @@ class StudiesTestCase(SiteTestCase):
         super().setUp()
         self.archive, self.index = MemoryArchive(), MemoryIndex()
         self.opener = FakeOpener()
-        sender = Sender(self.archive, self.index, FakeTranscoder())
+        sender = Sender(self.archive, self.index, FakeTranscoder(), Clock())
         remotes = MemoryRemoteAEs(RemoteAE("WS 1", "192.0.2.1", 104))
         sending = Sending(self.index, sender, self.opener, Clock())
         studies = Studies(self.archive, self.index)

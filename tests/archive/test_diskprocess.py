@@ -21,7 +21,8 @@ from d360.archive.diskchild import DiskChild
 from d360.archive.diskmessages import join, split
 from d360.archive.diskprocess import ProcessDisk, _Channel
 from d360.archive.files import FileArchive
-from d360.archive.incoming import LOCK, IncomingFiles
+from d360.archive.incoming import LOCK
+from d360.archive.incomingfiles import IncomingFiles
 from d360.digests import digestOf
 from d360.errors import ArchiveError
 from tests.contracts.archive import HEAD, INSTANCE, SERIES, STUDY

@@ -27,7 +27,7 @@ from d360.model import (
 )
 from d360.services.delivery import AHEAD
 from d360.services.retrieve import GetService, MoveService
-from d360.services.sending import Sender
+from d360.services.sending import PAUSES, Sender
 from d360.services.suboperations import PENDING_INTERVAL
 from tests.contracts.instances import REPLACE, record
 from tests.contracts.memoryarchive import MemoryArchive
@@ -65,7 +65,7 @@ class RetrieveCase(SynchronousTestCase):
         self.transcoder = FakeTranscoder()
         self.remoteAEs = MemoryRemoteAEs(WS1)
         self.opener = FakeOpener()
-        self.sender = Sender(self.archive, self.index, self.transcoder)
+        self.sender = Sender(self.archive, self.index, self.transcoder, self.clock)
         self.service = self.makeService()
 
     def makeService(self, parallel: int = 1) -> Any:
@@ -352,7 +352,11 @@ class MoveTests(RetrieveCase):
             self.stored(number)
         del self.archive.files["00/1.1/1.1.1/1.1.1.2.dcm"]
         self.archive.files["00/1.1/1.1.1/1.1.1.3.dcm"] = b"headother"
-        operation = self.retrieve()
+        operation = self.operation()
+        done = self.service.perform(operation)
+        self.clock.pump(PAUSES)
+        self.successResultOf(done)
+        self.check(operation)
         self.assertEqual((None, 2, 2, 0), counts(operation.responses[-1]))
         self.assertEqual(["1.1.1.2", "1.1.1.3"], self.failedUIDs(operation))
         errors = [text for level, text in operation.log.events if level == "error"]

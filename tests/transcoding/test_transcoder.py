@@ -127,6 +127,14 @@ class TranscoderTests(TestCase):
         self.assertEqual(await reader.read(100), BECOMES)
         reader.close()
 
+    async def test_workingDirectory(self) -> None:
+        """What is in the server's working directory is none of our code."""
+        for name in ("queue", "json"):
+            (self.folder / f"{name}.py").write_text("raise SystemExit(77)")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        await self.succeeds(self.transcoder)
+
     async def failure(self, transcoded: Deferred[IDatasetReader]) -> str:
         try:
             await transcoded
