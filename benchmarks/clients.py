@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from attrs import frozen
 
@@ -122,7 +123,16 @@ def move(server: Server, study: str) -> float:
 
 def _timed(command: Sequence[str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, env=nagle(off=True), check=True, timeout=_STUCK)
+    child = subprocess.Popen(command, env=nagle(off=True))
+    # Not by a wait with a time limit: that looks every 50 ms only.
+    watchdog = Timer(_STUCK, child.kill)
+    watchdog.start()
+    try:
+        code, _ = _wait(child)
+    finally:
+        watchdog.cancel()
+    if code:
+        raise subprocess.CalledProcessError(code, command)
     return time.perf_counter() - start
 
 
