@@ -147,7 +147,10 @@ def makeArchive(
         folder,
         threads.run,
         reactor.callLater,
-        partial(ProcessDisk, reactor),
+        # The server's own process stores nothing where there are workers.
+        partial(
+            ProcessDisk, reactor, atOnce=number > 0 or workersOf(configuration) == 1
+        ),
         incomingOf(number),
     )
 

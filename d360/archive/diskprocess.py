@@ -130,15 +130,24 @@ class ProcessDisk:
     """
     See L{d360.archive.disk.IDisk}.
 
-    The process is started when it is first needed, and ends with this one, after
-    what it is at work with. Should it die before, what it was asked for has
-    failed, and another one is started.
+    The process ends with this one, after what it is at work with. Should it die
+    before, what it was asked for has failed, and another one is started when it is
+    needed.
+
+    @param atOnce: start the process now, which takes it a tenth of a second, and
+        not when it is first needed.
     """
 
     _log = Logger("d360.archive")
 
     def __init__(
-        self, reactor: Any, root: str, incoming: str, direct: bool, blocks: Blocks
+        self,
+        reactor: Any,
+        root: str,
+        incoming: str,
+        direct: bool,
+        blocks: Blocks,
+        atOnce: bool = False,
     ) -> None:
         self._reactor = reactor
         self._arguments = [root, incoming, str(int(direct)), str(THREADS)]
@@ -153,6 +162,8 @@ class ProcessDisk:
         self._begun: set[str] = set()
         self._lost: set[str] = set()
         reactor.addSystemEventTrigger("after", "shutdown", self.stop)
+        if atOnce:
+            self._start()
 
     # --- the process
 
