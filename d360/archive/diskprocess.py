@@ -116,7 +116,9 @@ class _Channel:
     def connectionLost(self, reason: Failure) -> None:
         if self._end.fileno() >= 0:
             self.close()
-            self._lost()
+            # When the reactor ends it closes all connections: that is no fault.
+            if self._reactor.running:
+                self._lost()
 
     def close(self) -> None:
         """Of no more use."""

@@ -199,6 +199,10 @@ class LifeTests(SynchronousTestCase):
         self.server.start()
         self.assertEqual(self.server.store("+sd", str(self.files)).status, 0)
         self.assertEqual(self.server.stop(), 0)
+        # Whatever it ends in order is no error, its child processes neither.
+        self.assertEqual(
+            re.findall(r"#(?:error|critical)\].*", self.server.logged()), []
+        )
         self.server.start()
         self.assertEqual(self.found(), ["5"])
 
