@@ -378,7 +378,8 @@ class IncomingFile:
         return self._absolute(mark)
 
     def settle(self) -> None:
-        """Unlink the mark."""
+        """Unlink the mark. It may be a file whose commit failed at its very end."""
+        self._close()
         if self._place is not None:
             with suppress(FileNotFoundError):
                 os.unlink(self._absolute(self._place.mark))

@@ -553,6 +553,24 @@ class FailureTests(FilesCase):
             self.successResultOf(writer.discard())
             self.assertEqual([], self.names(), name)
 
+    def test_settledAfterAll(self) -> None:
+        """What was whole although its commit failed is kept, and closed."""
+        writer = self.archive.create(HEAD)
+        writer.write(DATA)
+        full = OSError(errno.EIO, "Input/output error")
+        with patch.object(incoming, "signatureOf", side_effect=full):
+            self.failureResultOf(
+                writer.commit(STUDY, SERIES, INSTANCE, lambda blob: None), ArchiveError
+            )
+        self.successResultOf(writer.settle())
+        (name,) = self.names()
+        path = os.path.realpath(os.path.join(self.directory, name))
+        opened = []
+        for one in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                opened.append(os.stat(f"/proc/self/fd/{one}").st_ino)
+        self.assertNotIn(os.stat(path).st_ino, opened)
+
     def test_whileArriving(self) -> None:
         """After an error further bytes are swallowed; the commit fails."""
         writer, producer = self.archive.create(HEAD), Producer()
