@@ -17,18 +17,39 @@ from d360.attributes import Attribute, Level
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 
+class Permission(enum.Enum):
+    """What a remote AE may ask of us."""
+
+    STORE = "store"
+    QUERY = "query"
+    RETRIEVE = "retrieve"
+    WORKLIST = "worklist"
+
+
+#: What those may that nothing else is said of.
+ALL_PERMISSIONS = frozenset(Permission)
+
+
 @frozen
 class RemoteAE:
     """
-    An application entity that we may open associations with.
+    An application entity that we may open associations with, and that may open
+    them with us.
 
     @ivar title: its AE title, without padding.
     @ivar host: a host name or an IP address.
+    @ivar permissions: what it may ask of us; C-ECHO it always may.
+    @ivar tls: whether it is to be reached over TLS (PS3.15 B).
+    @ivar certificate: SHA-256 fingerprint, in lower case hexadecimal digits, of
+        the certificate that it has to show when it calls us; C{""} for none.
     """
 
     title: str
     host: str
     port: int
+    permissions: frozenset[Permission] = ALL_PERMISSIONS
+    tls: bool = False
+    certificate: str = ""
 
 
 @frozen
@@ -73,6 +94,8 @@ class AssociationRequest:
     @ivar maxPDULength: the requestor's maximum length received; 0 no limit.
     @ivar protocolVersion: bit 0 is version 1.
     @ivar peer: the remote host, for the log and the index; not from the PDU.
+    @ivar certificate: SHA-256 fingerprint of the certificate that the peer has
+        shown over TLS, as in L{RemoteAE}; C{""} for none. Not from the PDU.
     """
 
     callingAETitle: str
@@ -85,6 +108,7 @@ class AssociationRequest:
     applicationContext: str = APPLICATION_CONTEXT
     protocolVersion: int = 1
     peer: str = ""
+    certificate: str = ""
 
 
 @frozen
