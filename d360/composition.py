@@ -24,6 +24,7 @@ from d360.asynchronous import asynchronous
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
+from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
@@ -32,6 +33,8 @@ from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
 from d360.services.admission import Admission
+from d360.services.commitment import CommitmentService
+from d360.services.committing import Commitments
 from d360.services.find import FindService
 from d360.services.recovery import Recovery
 from d360.services.registry import ServiceRegistry
@@ -125,6 +128,7 @@ class Stores:
     index: PostgreSQLIndex
     remoteAEs: PostgreSQLRemoteAEs
     worklist: PostgreSQLWorklist
+    commitmentRequests: PostgreSQLCommitmentRequests
     transcoder: Transcoder
 
     def prepare(self) -> None:
@@ -188,7 +192,8 @@ def makeStores(
     )
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
-    return Stores(threads, archive, index, remoteAEs, worklist, transcoder)
+    requests = PostgreSQLCommitmentRequests(index.writing)
+    return Stores(threads, archive, index, remoteAEs, worklist, requests, transcoder)
 
 
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:
@@ -232,6 +237,22 @@ def makeRequesting(
     return Requesting(opener, CountingOpener(opener, metrics), sender)
 
 
+def makeCommitments(
+    reactor: Any, dicom: DICOM, stores: Stores, requesting: Requesting
+) -> Commitments:
+    """What sees to the storage commitments that were asked for."""
+    return Commitments(
+        stores.commitmentRequests,
+        stores.archive,
+        stores.index,
+        stores.remoteAEs,
+        requesting.counted,
+        reactor,
+        dicom.aeTitle,
+        stores.threads.run,
+    )
+
+
 @frozen
 class Serving:
     """
@@ -254,6 +275,7 @@ def makeServing(
     dicom: DICOM,
     stores: Stores,
     requesting: Requesting,
+    commitments: Commitments,
     recovery: Recovery,
     metrics: Metrics,
     share: int | None = None,
@@ -267,7 +289,7 @@ def makeServing(
     storage = StorageService(
         stores.archive, stores.index, recovery, reactor, dicom.duplicates
     )
-    services = _makeServices(reactor, dicom, stores, requesting, storage)
+    services = _makeServices(reactor, dicom, stores, requesting, storage, commitments)
     associations = Associations(services, reactor, metrics)
     admission = Admission(
         dicom.aeTitle,
@@ -299,6 +321,7 @@ def _makeServices(
     stores: Stores,
     requesting: Requesting,
     storage: StorageService,
+    commitments: Commitments,
 ) -> ServiceRegistry:
     index, sender = stores.index, requesting.sender
     move = MoveService(
@@ -317,6 +340,9 @@ def _makeServices(
             WorklistService(stores.worklist),
             GetService(index, sender, reactor),
             move,
+            CommitmentService(
+                stores.commitmentRequests, commitments, stores.threads.run
+            ),
         ],
         storage if dicom.acceptUnknownStorage else None,
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         AssociationRequest,
         Blob,
         Command,
+        CommitmentRequest,
         Condition,
         DatabaseState,
         DiskSpace,
@@ -171,6 +172,8 @@ class IAssociation(Interface):
 
     established: EstablishedAssociation = Attribute("What was negotiated.")
     log: ContextLogger = Attribute("Names the association in each event.")
+    isOpen: bool = Attribute("It was established, and has not ended.")
+    isIdle: bool = Attribute("It is open, and neither side has asked for anything.")
 
     def request(
         context: PresentationContext,
@@ -201,11 +204,15 @@ class IAssociationOpener(Interface):
     """Opens associations with remote AEs (PS3.8 7.1; conformance 4.2.3)."""
 
     def open(
-        remote: RemoteAE, contexts: Sequence[tuple[str, tuple[str, ...]]]
+        remote: RemoteAE,
+        contexts: Sequence[tuple[str, tuple[str, ...]]],
+        asSCP: Sequence[str] = (),
     ) -> Deferred[IAssociation]:
         """
         @param contexts: at most 128 abstract syntaxes, each with the transfer
             syntaxes that are proposed for it, in the order of our preference.
+        @param asSCP: those of them of which we propose to be the SCP, and not the
+            SCU (PS3.7 D.3.3.4).
         @return: can be cancelled; then the association is given up.
         @raise AssociationRejected: the remote AE refuses.
         @raise AssociationEnded: it cannot be reached, or breaks off.
@@ -703,6 +710,43 @@ class IWorklist(Interface):
         Remove the items whose Study Instance UID the index knows. Fires with
         their number.
         """
+
+
+class ICommitmentRequests(Interface):
+    """
+    The storage commitments that were asked for and not told of yet (PS3.4
+    Annex J), whichever process they came to.
+    """
+
+    def add(request: CommitmentRequest, patience: float) -> Deferred[CommitmentRequest]:
+        """
+        Keep one, with an identifier of its own; in the place of one that has the
+        same AE title and Transaction UID. Fires after the commit.
+
+        @param patience: seconds after which it is L{due}.
+        @raise DatabaseUnavailable: it is not kept, or, if C{uncertain}, may not
+            be.
+        """
+
+    def due(patience: float) -> Deferred[CommitmentRequest | None]:
+        """
+        The one that has been due longest, as one more attempt; C{None} where
+        there is none.
+
+        @param patience: seconds after which it is due again.
+        """
+
+    def postpone(identifier: int, patience: float) -> Deferred[None]:
+        """Have one due again after so many seconds, if it is still there."""
+
+    def checked(identifier: int, reasons: Sequence[int]) -> Deferred[None]:
+        """Keep what was found, see L{CommitmentRequest.reasons}."""
+
+    def remove(identifier: int) -> Deferred[None]:
+        """It was told of, or given up."""
+
+    def all(count: int) -> Deferred[tuple[CommitmentRequest, ...]]:
+        """The oldest of them, that many at most, without their references."""
 
 
 # --- what administrators see ------------------------------------------------

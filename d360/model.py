@@ -385,6 +385,37 @@ class StoredInstance:
     digest: bytes
 
 
+@frozen
+class Referenced:
+    """An instance as others name it (PS3.3 10.8)."""
+
+    SOPClassUID: str
+    SOPInstanceUID: str
+
+
+@frozen
+class CommitmentRequest:
+    """
+    A storage commitment that was asked for (PS3.4 J.3.2).
+
+    @ivar transactionUID: names it, for who has asked.
+    @ivar aeTitle: who has asked, and is told.
+    @ivar reasons: why each of them is not kept, by PS3.3 C.14.1.1, or 0; C{None}
+        before they were looked at, or if that is long ago.
+    @ivar attempts: how often telling was tried.
+    @ivar age: seconds since it was asked for.
+    @ivar identifier: names it, for us.
+    """
+
+    transactionUID: str
+    aeTitle: str
+    references: tuple[Referenced, ...]
+    reasons: tuple[int, ...] | None = None
+    attempts: int = 0
+    age: float = 0.0
+    identifier: int = 0
+
+
 class Duplicates(enum.Enum):
     """What becomes of an instance that is sent again with other bytes."""
 

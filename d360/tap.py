@@ -23,6 +23,7 @@ from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
 from d360.admin.watching import (
     AssociationsResource,
+    CommitmentsResource,
     ErrorsResource,
     RatesResource,
     SettingsResource,
@@ -32,6 +33,7 @@ from d360.asynchronous import asynchronous
 from d360.composition import (
     Requesting,
     Stores,
+    makeCommitments,
     makeReadings,
     makeRequesting,
     makeServing,
@@ -78,6 +80,7 @@ from d360.server import (
     Ports,
     Server,
 )
+from d360.services.committing import Commitments
 from d360.services.recovery import Recovery
 from d360.services.reindex import Reindex
 from d360.services.studies import Sending, Studies
@@ -170,6 +173,7 @@ class _Own:
     reindex: Reindex
     sending: Sending
     care: WorklistCare
+    commitments: Commitments
     events: RecentEvents
 
 
@@ -204,6 +208,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
             worklist.removeArrived,
             worklist.removeAfterDays,
         ),
+        makeCommitments(reactor, portion.dicom, stores, requesting),
         RecentEvents(),
     )
 
@@ -247,6 +252,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"associations": AssociationsResource(
                 watched.associations, watched.each, workers
             ),
+            b"commitments": CommitmentsResource(stores.commitmentRequests),
             b"errors": ErrorsResource(watched.events),
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
@@ -309,6 +315,7 @@ async def _recover(own: _Own) -> int:
 async def _stopWork(own: _Own) -> None:
     await own.care.stop()
     own.requesting.opener.abortAll("the server is stopping")
+    await own.commitments.stop()
     await own.sending.stop()
     await own.stores.transcoder.stop()
     await own.reindex.stop()
@@ -319,7 +326,13 @@ def _makeAlone(configuration: Configuration) -> Server:
     own, dicom = _makeOwn(configuration), configuration.dicom
     stores = own.stores
     serving = makeServing(
-        reactor, dicom, stores, own.requesting, own.recovery, own.metrics
+        reactor,
+        dicom,
+        stores,
+        own.requesting,
+        own.commitments,
+        own.recovery,
+        own.metrics,
     )
     watched = _Watched(
         serving.factory,
@@ -335,6 +348,7 @@ def _makeAlone(configuration: Configuration) -> Server:
     async def recover() -> int:
         found = await _recover(own)
         own.care.start()
+        own.commitments.start()
         return found
 
     @asynchronous
@@ -435,6 +449,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         found = await _recover(own)
         found += await workers.start()
         own.care.start()
+        own.commitments.start()
         return found
 
     @asynchronous

@@ -25,6 +25,7 @@ from d360.composition import (
     Requesting,
     Serving,
     Stores,
+    makeCommitments,
     makeReadings,
     makeRequesting,
     makeServing,
@@ -45,6 +46,7 @@ from d360.metrics.merging import (
     ratesOf,
 )
 from d360.server import endConnections, settleMemory
+from d360.services.committing import Commitments
 from d360.services.recovery import Recovery
 from d360.ul.factory import numberAssociations
 from d360.workers.lines import LineSender
@@ -101,11 +103,13 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)
     requesting = makeRequesting(reactor, configuration.dicom, stores, metrics)
+    commitments = makeCommitments(reactor, configuration.dicom, stores, requesting)
     serving = makeServing(
         reactor,
         configuration.dicom,
         stores,
         requesting,
+        commitments,
         recovery,
         metrics,
         begin.maxAssociations,
@@ -123,7 +127,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
 
     def close(why: str) -> Deferred[None]:
         patience = configuration.dicom.shutdownTimeout
-        return _close(stores, requesting, serving, recovery, patience, why)
+        return _close(stores, requesting, commitments, serving, recovery, patience, why)
 
     questions = _questions(begin.number, stores, serving, metrics)
     return Work(serving.factory, numbers, questions, open_, close)
@@ -161,6 +165,7 @@ async def _recover(recovery: Recovery, number: int) -> int:
 async def _close(
     stores: Stores,
     requesting: Requesting,
+    commitments: Commitments,
     serving: Serving,
     recovery: Recovery,
     patience: float,
@@ -168,6 +173,7 @@ async def _close(
 ) -> None:
     await endConnections(reactor, serving, patience, why)
     requesting.opener.abortAll(why)
+    await commitments.stop()
     await stores.transcoder.stop()
     await serving.storage.whenTidy()
     await stores.index.registrar.finish()

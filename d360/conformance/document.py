@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from d360.conformance.network import network
 from d360.conformance.rst import bullets, document, heading, paragraph, title
 from d360.conformance.services import (
+    commitment,
     differences,
     get,
     move,
@@ -33,6 +34,7 @@ def statement() -> str:
             *query(),
             *move(),
             *get(),
+            *commitment(),
             *differences(),
         ]
     )
@@ -45,7 +47,8 @@ def _overview() -> Iterator[str]:
         [
             "store instances, which are kept byte for byte as they were received;",
             "query for patients, studies, series and instances, and retrieve them;",
-            "query for a worklist of the procedures that are to be performed.",
+            "query for a worklist of the procedures that are to be performed;",
+            "have it confirmed that instances are kept, before they delete theirs.",
         ]
     )
     yield heading(0, "3. Introduction")

@@ -15,6 +15,7 @@ from d360.attributes import REGISTRY, Attribute, Level
 from d360.errors import DIMSEError
 from d360.interfaces import IServiceClass
 from d360.model import NameMatch, Range, Wildcard
+from d360.services.commitment import CommitmentService
 from d360.services.find import FindService
 from d360.services.matching import Root, conditionsFor, readQuestion
 from d360.services.retrieve import GetService, MoveService
@@ -32,9 +33,10 @@ FIND: IServiceClass = FindService(_nothing, "")
 MOVE: IServiceClass = MoveService(_nothing, _nothing, _nothing, _nothing, _nothing)
 GET: IServiceClass = GetService(_nothing, _nothing, _nothing)
 WORKLIST: IServiceClass = WorklistService(_nothing)
+COMMITMENT: IServiceClass = CommitmentService(_nothing, _nothing, _nothing)
 
 #: Every service class of the server.
-SERVICES = (VERIFICATION, WORKLIST, STORAGE, FIND, MOVE, GET)
+SERVICES = (VERIFICATION, WORKLIST, STORAGE, FIND, MOVE, GET, COMMITMENT)
 
 #: Those of which we are the SCU too: remote AEs are verified, and what is
 #: retrieved is stored with them.

@@ -9,6 +9,7 @@ from pydicom.charset import python_encoding
 from d360 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from d360.config import DICOM, options
 from d360.conformance.facts import (
+    COMMITMENT,
     FIND,
     GET,
     MOVE,
@@ -71,6 +72,8 @@ def _model() -> Iterator[str]:
             "SCU of Storage.",
             "Get: it sends instances to the requestor, over the requestor's "
             "association, as SCU of Storage.",
+            "Storage Commitment: it checks the instances of an N-ACTION, and sends an "
+            "N-EVENT-REPORT.",
         ]
     )
 
@@ -98,6 +101,7 @@ def _sopClasses() -> Iterator[str]:
         (4, "Query", FIND),
         (5, "Move", MOVE),
         (6, "Get", GET),
+        (7, "Storage Commitment", COMMITMENT),
     ):
         yield heading(3, f"4.2.1.{number}. {words}")
         yield _table(service.sopClasses)
@@ -143,10 +147,11 @@ def _policies() -> Iterator[str]:
     yield heading(2, "4.2.3. Association initiation policy")
     yield paragraph(
         """D360 opens associations only with remote AEs that are in its list: to send
-        the instances of a C-MOVE, to send a study on behalf of an administrator, and
-        to verify the remote AE. Each stored transfer syntax of each SOP class is
-        proposed in a presentation context of its own; those that the instances can
-        be brought to follow in a further one. The association is released when all
+        the instances of a C-MOVE, to send a study on behalf of an administrator, to
+        tell of a storage commitment, and to verify the remote AE. Each stored
+        transfer syntax of each SOP class is proposed in a presentation context of its
+        own; those that the instances can be brought to follow in a further one. The
+        association is released when all
         is sent. The remote AE has the time of ``dicom.response_timeout`` to answer
         each of our requests."""
     )

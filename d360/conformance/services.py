@@ -1,4 +1,4 @@
-"""Chapters 5 to 9, one for each service, and what is new in them."""
+"""Chapters 5 to 10, one for each service, and what is new in them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from d360.attributes import REGISTRY, Attribute, Level
 from d360.conformance import facts
 from d360.conformance.rst import bullets, heading, paragraph, table
 from d360.conformance.statuses import STATUSES
+from d360.dimse import status
 from d360.interfaces import IServiceClass
 from d360.services import transfersyntaxes
+from d360.services.commitment import MAX_REFERENCES
+from d360.services.committing import FIRST_DELAY, GIVE_UP, LAST_DELAY
 from d360.services.matching import ANSWERED_ALWAYS, Root
 from d360.transcoding import syntaxes
 from d360.worklistattributes import WORKLIST
@@ -222,14 +225,53 @@ def get() -> Iterator[str]:
     yield from _statuses("9.2.2.2", "C-GET")
 
 
+def commitment() -> Iterator[str]:
+    """Chapter 10."""
+    yield heading(0, "10. Storage Commitment")
+    yield heading(1, "10.1. Description")
+    yield paragraph(
+        """D360 is the SCP of the Push Model. A request is kept until its requestor was
+        told, also if D360 is stopped or crashes meanwhile. Each instance is looked up,
+        and its file is read and compared with the digest of what was received. What is
+        kept is kept for good: D360 removes no instance by itself."""
+    )
+    yield paragraph(
+        f"""The N-EVENT-REPORT is sent over the association of the N-ACTION, if that is
+        open and idle when all is checked. Else D360 opens an association with the
+        remote AE that has the requestor's AE title, and proposes to be the SCP by
+        SCP/SCU Role Selection. What cannot be told is tried again, first after
+        {2 * FIRST_DELAY:.0f} seconds and then at ever longer intervals of up to
+        {LAST_DELAY / 60:.0f} minutes, for {GIVE_UP / 86400:.0f} days. A request with
+        the Transaction UID of one that is not told of yet takes its place. It has
+        {MAX_REFERENCES} instances at most. The Storage Media File-Set is not used."""
+    )
+    yield table(
+        ("Failure Reason", "Meaning"),
+        [
+            (f"{code:04X}", meaning)
+            for code, meaning in (
+                (status.PROCESSING_FAILURE, "The file is gone, damaged or unreadable."),
+                (status.NO_SUCH_SOP_INSTANCE, "There is no such instance."),
+                (
+                    status.CLASS_INSTANCE_CONFLICT,
+                    "The instance is of another SOP class.",
+                ),
+            )
+        ],
+        (20, 80),
+    )
+    yield from _acceptable(10, facts.COMMITMENT)
+    yield from _statuses("10.2.3", "N-ACTION")
+
+
 def differences() -> Iterator[str]:
     """What is not in the statement of D360 Server 3.6, and what only was there."""
-    yield heading(0, "10. Differences from the statement of D360 Server 3.6")
+    yield heading(0, "11. Differences from the statement of D360 Server 3.6")
     yield paragraph("Beyond that statement:")
     beyond = sorted(transfersyntaxes.STORAGE_BEYOND, key=facts.orderOf)
     yield bullets(
         [
-            "D360 is an SCU of Verification.",
+            "D360 is an SCU of Verification, and an SCP of Storage Commitment.",
             "Instances are stored in these transfer syntaxes too: "
             + ", ".join(map(facts.nameOf, beyond))
             + ".",

@@ -1,6 +1,6 @@
 """
 The statuses of each service's responses, and when they are sent (PS3.7 Annex
-C; PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, C.4.3.1.4, K.4.1.1.4).
+C; PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, C.4.3.1.4, J.3.2.1.3, K.4.1.1.4).
 """
 
 from __future__ import annotations
@@ -121,6 +121,32 @@ STATUSES: dict[str, tuple[Meaning, ...]] = {
         _UNRECOGNIZED,
     ),
     "C-FIND": _FIND,
+    "N-ACTION": (
+        Meaning(
+            status.SUCCESS,
+            "The request is kept, also if D360 ends; an N-EVENT-REPORT will follow.",
+        ),
+        Meaning(
+            status.NO_SUCH_SOP_INSTANCE,
+            "The SOP instance is not the one of Storage Commitment.",
+        ),
+        Meaning(
+            status.INVALID_ARGUMENT_VALUE,
+            "The Action Information cannot be read, or lacks a UID or has one that is "
+            "not valid.",
+        ),
+        Meaning(
+            status.SOP_CLASS_NOT_SUPPORTED,
+            "The SOP class is not that of the presentation context.",
+        ),
+        Meaning(status.NO_SUCH_ACTION_TYPE, "The action type is not 1."),
+        Meaning(
+            status.RESOURCE_LIMITATION,
+            "The request is beyond a limit, or the database is not available.",
+        ),
+        Meaning(status.PROCESSING_FAILURE, "An error of D360."),
+        _UNRECOGNIZED,
+    ),
     "C-MOVE": (
         *_GET,
         Meaning(

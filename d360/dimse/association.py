@@ -131,6 +131,7 @@ class Association:
         self._startedAt = 0.0
         self._next: Operation | None = None
         self._request: Request | None = None
+        self._unreadReply: tuple[int, Command] | None = None
         self._lastMessageID = 0
         self._held: list[Sequence[bytes | memoryview]] = []
         self._releasing: list[Deferred[None]] = []
@@ -164,8 +165,11 @@ class Association:
         """See L{IUpperLayerUser.fragmentReceived}."""
         self.metrics.bytesReceived(len(fragment.data))
         receiving = self._receiving
+        if self._unreadReply is not None and not fragment.isCommand:
+            self._replyReceived(fragment)
+            return
         if fragment.isCommand:
-            if receiving is not None:
+            if receiving is not None or self._unreadReply is not None:
                 raise PDUError(
                     PDUError.UNEXPECTED_PARAMETER, "command set inside a data set"
                 )
@@ -236,8 +240,9 @@ class Association:
 
     def _requestEnded(self, result: T) -> T:
         self._request = None
-        # What comes next is up to us.
-        self.setBusy(True)
+        # What comes next is up to us, unless the peer only had to be told of
+        # something.
+        self.setBusy(self._current is not None or self.established.requestor)
         return result
 
     def release(self) -> Deferred[None]:
@@ -262,7 +267,7 @@ class Association:
             self._cancelReceived(command)
             return
         if command.CommandField & commands.RESPONSE:
-            self._responseReceived(command)
+            self._responseReceived(contextID, command)
             return
         if command.MessageID is None:
             raise PDUError(PDUError.INVALID_PARAMETER, "request without Message ID")
@@ -292,8 +297,8 @@ class Association:
         else:
             self.log.debug("C-CANCEL for no operation of now")
 
-    def _responseReceived(self, command: Command) -> None:
-        """PS3.7 9.3: it names our request, and none of them has a data set."""
+    def _responseReceived(self, contextID: int, command: Command) -> None:
+        """PS3.7 9.3: it names our request, and but one of them has no data set."""
         request = self._request
         if (
             request is None
@@ -301,9 +306,26 @@ class Association:
             or command.MessageIDBeingRespondedTo != request.messageID
         ):
             raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response to no request")
-        if command.CommandDataSetType != commands.NO_DATA_SET:
+        if command.CommandDataSetType == commands.NO_DATA_SET:
+            request.responseReceived(command)
+        elif command.CommandField == commands.N_EVENT_REPORT_RQ | commands.RESPONSE:
+            # PS3.7 10.1.1.1.8: an Event Reply, of which there is none that we need.
+            self._unreadReply = contextID, command
+        else:
             raise PDUError(PDUError.UNEXPECTED_PARAMETER, "response with a data set")
-        request.responseReceived(command)
+
+    def _replyReceived(self, fragment: Fragment) -> None:
+        """A piece of the data set of a response: thrown away."""
+        assert self._unreadReply is not None
+        contextID, command = self._unreadReply
+        if fragment.contextID != contextID:
+            raise PDUError(
+                PDUError.INVALID_PARAMETER, "presentation context changed in a message"
+            )
+        if fragment.isLast:
+            self._unreadReply = None
+            if self._request is not None:
+                self._request.responseReceived(command)
 
     def _start(self, operation: Operation) -> None:
         self._current = operation
@@ -339,7 +361,7 @@ class Association:
             operation.log.failure("service class failed", failure)
             error = DIMSEError(
                 status.CANNOT_UNDERSTAND
-                if operation.request.CommandField != commands.C_ECHO_RQ
+                if operation.request.CommandField in commands.OF_COMPOSITE_INSTANCES
                 else status.PROCESSING_FAILURE,
                 "Unable to process, see the server's log",
             )
@@ -391,6 +413,11 @@ class Association:
     def isOpen(self) -> bool:
         """It was established, and has not ended."""
         return self._upperLayer is not None and self._ended is None
+
+    @property
+    def isIdle(self) -> bool:
+        """It is open, and neither side has asked for anything."""
+        return self.isOpen and self._current is None and self._request is None
 
     def asLive(self) -> LiveAssociation:
         """What there is to say of it now that it is open."""

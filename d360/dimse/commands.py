@@ -27,6 +27,8 @@ C_ECHO_RQ = 0x0030
 N_EVENT_REPORT_RQ = 0x0100
 N_ACTION_RQ = 0x0130
 C_CANCEL_RQ = 0x0FFF
+#: Those to which C000 and the like are answers (PS3.4 B.2.3, C.4).
+OF_COMPOSITE_INSTANCES = (C_STORE_RQ, C_GET_RQ, C_FIND_RQ, C_MOVE_RQ)
 #: Set in the Command Field of each response.
 RESPONSE = 0x8000
 

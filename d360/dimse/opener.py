@@ -23,6 +23,7 @@ from d360.model import (
     EstablishedAssociation,
     ProposedContext,
     RemoteAE,
+    RoleSelection,
 )
 from d360.ul.factory import requestAssociation
 from d360.ul.settings import UpperLayerSettings
@@ -104,7 +105,10 @@ class AssociationOpener:
         return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
 
     def open(
-        self, remote: RemoteAE, contexts: Sequence[tuple[str, tuple[str, ...]]]
+        self,
+        remote: RemoteAE,
+        contexts: Sequence[tuple[str, tuple[str, ...]]],
+        asSCP: Sequence[str] = (),
     ) -> Deferred[IAssociation]:
         if not 0 < len(contexts) <= MAX_CONTEXTS:
             raise ValueError(f"{len(contexts)} presentation contexts")
@@ -115,6 +119,7 @@ class AssociationOpener:
                 ProposedContext(2 * number + 1, abstractSyntax, transferSyntaxes)
                 for number, (abstractSyntax, transferSyntaxes) in enumerate(contexts)
             ),
+            roles=tuple(RoleSelection(uid, scu=False, scp=True) for uid in asSCP),
             peer=remote.host,
         )
         association = _RequestedAssociation(

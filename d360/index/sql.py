@@ -438,3 +438,85 @@ def removeRemoteAE(title: str) -> Statement:
     return Statement(
         "DELETE FROM remote_aes WHERE title = %s RETURNING title", (title,)
     )
+
+
+# --- storage commitments ----------------------------------------------------------
+
+#: Seconds for which it stays true what was found of instances.
+_CHECK_HOLDS = 3600
+
+_COMMITMENT = (
+    "identifier, ae_title, transaction_uid, attempts,"
+    " extract(epoch FROM now() - received_at)::float8"
+)
+_REFERENCES = (
+    "sop_class_uids, sop_instance_uids, CASE WHEN checked_at > now()"
+    f" - interval '{_CHECK_HOLDS} seconds' THEN reasons END"
+)
+
+
+def addCommitment(
+    aeTitle: str,
+    transactionUID: str,
+    sopClasses: list[str],
+    sopInstances: list[str],
+    patience: float,
+) -> Statement:
+    """Keep one, or put it in the place of its like; its identifier."""
+    return Statement(
+        "INSERT INTO commitment_requests (ae_title, transaction_uid, sop_class_uids,"
+        " sop_instance_uids, due_at) VALUES (%s, %s, %s::text[], %s::text[],"
+        " now() + %s * interval '1 second')"
+        " ON CONFLICT (ae_title, transaction_uid) DO UPDATE SET"
+        " sop_class_uids = excluded.sop_class_uids,"
+        " sop_instance_uids = excluded.sop_instance_uids, reasons = NULL,"
+        " checked_at = NULL, attempts = 0, received_at = excluded.received_at,"
+        " due_at = excluded.due_at RETURNING identifier",
+        (aeTitle, transactionUID, sopClasses, sopInstances, patience),
+    )
+
+
+def dueCommitment(patience: float) -> Statement:
+    """One that is due, which is put off by C{patience} seconds."""
+    return Statement(
+        "UPDATE commitment_requests SET attempts = attempts + 1,"
+        " due_at = now() + %s * interval '1 second' WHERE identifier ="
+        " (SELECT identifier FROM commitment_requests WHERE due_at <= now()"
+        " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
+        f" RETURNING {_COMMITMENT}, {_REFERENCES}",
+        (patience,),
+    )
+
+
+def postponeCommitment(identifier: int, patience: float) -> Statement:
+    """Have it due later."""
+    return Statement(
+        "UPDATE commitment_requests SET due_at = now() + %s * interval '1 second'"
+        " WHERE identifier = %s RETURNING identifier",
+        (patience, identifier),
+    )
+
+
+def commitmentChecked(identifier: int, reasons: list[int]) -> Statement:
+    """Keep what was found."""
+    return Statement(
+        "UPDATE commitment_requests SET reasons = %s::integer[], checked_at = now()"
+        " WHERE identifier = %s RETURNING identifier",
+        (reasons, identifier),
+    )
+
+
+def removeCommitment(identifier: int) -> Statement:
+    """It is of no more use."""
+    return Statement(
+        "DELETE FROM commitment_requests WHERE identifier = %s RETURNING identifier",
+        (identifier,),
+    )
+
+
+def commitments(count: int) -> Statement:
+    """The oldest ones, without their instances."""
+    return Statement(
+        f"SELECT {_COMMITMENT} FROM commitment_requests ORDER BY identifier LIMIT %s",
+        (count,),
+    )

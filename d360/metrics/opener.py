@@ -25,9 +25,12 @@ class CountingOpener:
         self._metrics = metrics
 
     def open(
-        self, remote: RemoteAE, contexts: Sequence[tuple[str, tuple[str, ...]]]
+        self,
+        remote: RemoteAE,
+        contexts: Sequence[tuple[str, tuple[str, ...]]],
+        asSCP: Sequence[str] = (),
     ) -> Deferred[IAssociation]:
-        return self._opener.open(remote, contexts).addBoth(self._count)
+        return self._opener.open(remote, contexts, asSCP).addBoth(self._count)
 
     def _count(self, result: T) -> T:
         outcome = "accepted"

@@ -99,6 +99,7 @@ MODULES = {
     ),
     "C-MOVE": ("retrieve.py", "selection.py", "matching.py", "suboperations.py"),
     "C-GET": ("retrieve.py", "selection.py", "matching.py", "suboperations.py"),
+    "N-ACTION": ("commitment.py",),
 }
 
 #: Named there, and no answer to this.
@@ -131,7 +132,7 @@ class StatusTests(SynchronousTestCase):
         # What a SOP class does not have, and what a mistake of ours, is
         # answered with.
         found = {status.UNRECOGNIZED_OPERATION, status.CANNOT_UNDERSTAND}
-        if service == "C-ECHO":
+        if service in ("C-ECHO", "N-ACTION"):
             found = {status.UNRECOGNIZED_OPERATION, status.PROCESSING_FAILURE}
         for name in MODULES[service]:
             found |= namedIn(parsed(name))

@@ -450,6 +450,7 @@ class ServiceTests(SynchronousTestCase):
             facts.FIND: {0x0020},
             facts.MOVE: {0x0021},
             facts.GET: {0x0010},
+            facts.COMMITMENT: {0x0130},
         }
         for service in facts.SERVICES:
             self.assertEqual(set(service.commandFields), expected[service])

@@ -79,6 +79,14 @@ class OpenedAssociation:
         self._waiting: Deferred[Any] | None = None
         self._busy = False
 
+    @property
+    def isOpen(self) -> bool:
+        return self.ended is None
+
+    @property
+    def isIdle(self) -> bool:
+        return self.isOpen and not self._busy
+
     @asynchronous
     async def request(
         self,
@@ -185,6 +193,7 @@ class FakeOpener:
     @ivar refusal: raised instead of an association being opened.
     @ivar waiter: what opening waits for first, if anything.
     @ivar opened: with whom, and what was proposed.
+    @ivar asSCP: of what we proposed to be the SCP.
     @ivar associations: those that were opened.
     """
 
@@ -195,6 +204,7 @@ class FakeOpener:
 
     def __attrs_post_init__(self) -> None:
         self.opened: list[tuple[RemoteAE, list[tuple[str, tuple[str, ...]]]]] = []
+        self.asSCP: list[str] = []
         self.associations: list[OpenedAssociation] = []
 
     @property
@@ -203,11 +213,15 @@ class FakeOpener:
         return [one for each in self.associations for one in each.received]
 
     def open(
-        self, remote: RemoteAE, contexts: Sequence[tuple[str, tuple[str, ...]]]
+        self,
+        remote: RemoteAE,
+        contexts: Sequence[tuple[str, tuple[str, ...]]],
+        asSCP: Sequence[str] = (),
     ) -> Deferred[IAssociation]:
         if not 0 < len(contexts) <= 128:
             raise ValueError(f"{len(contexts)} presentation contexts")
         self.opened.append((remote, list(contexts)))
+        self.asSCP += asSCP
         if self.refusal is not None:
             return fail(self.refusal)
         waiter = self.waiter if self.waiter is not None else succeed(None)

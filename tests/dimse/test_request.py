@@ -306,11 +306,44 @@ class RequestTests(RequestCase):
         self.assertEqual(0xFF00, commands.decode(pending[2]).Status)
 
     def test_silence(self) -> None:
-        """An answer is the peer's turn; what comes after it is ours."""
+        """
+        An answer is the peer's turn; what comes after it is ours, if an operation
+        of the peer's is under way.
+        """
+        self.service.body = lambda operation: operation.readDataset(100).addCallback(
+            lambda _: Deferred()
+        )
+        self.receive(5, FIND_RQ)
+        self.receiveData(5, b"")
         self.request()
         self.assertFalse(self.upperLayer.busy)
         self.receive(3, response(1))
         self.assertTrue(self.upperLayer.busy)
+
+    def test_silenceAfterTelling(self) -> None:
+        """Where the peer only had to be told of something, it is the peer's."""
+        self.assertTrue(self.association.isIdle)
+        self.request()
+        self.assertFalse(self.association.isIdle)
+        self.receive(3, response(1))
+        self.assertFalse(self.upperLayer.busy)
+        self.assertTrue(self.association.isIdle)
+
+    def test_eventReply(self) -> None:
+        """What comes with a response to N-EVENT-REPORT is thrown away."""
+        waiting = self.association.request(
+            self.context(), Command(commands.N_EVENT_REPORT_RQ, EventTypeID=1)
+        )
+        answer = evolve(
+            response(1),
+            CommandField=commands.N_EVENT_REPORT_RQ | commands.RESPONSE,
+            CommandDataSetType=commands.DATA_SET,
+        )
+        self.receive(3, answer)
+        self.assertNoResult(waiting)
+        self.receiveData(3, b"12345678", 4)
+        self.assertEqual(self.successResultOf(waiting).Status, 0)
+        self.assertTrue(self.association.isIdle)
 
     def test_cancelMeanwhile(self) -> None:
         """A C-CANCEL for the operation that we serve is no response."""

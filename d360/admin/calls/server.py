@@ -194,6 +194,31 @@ _errors: Data = {
 }
 
 
+_commitments: Data = {
+    "": {
+        "get": call(
+            "listCommitments",
+            "Storage commitments that were asked for and not told of yet",
+            ok={
+                200: answer(
+                    "The oldest first; seconds is how long ago it was asked for.",
+                    record(
+                        commitments=listOf(
+                            record(
+                                aet=TEXT,
+                                transaction=TEXT,
+                                attempts=COUNT,
+                                seconds=NUMBER,
+                            )
+                        )
+                    ),
+                )
+            },
+        )
+    }
+}
+
+
 _settings: Data = {
     "": {
         "get": call(
@@ -220,6 +245,7 @@ _document: Data = {
 
 CALLS: dict[str, Data] = {
     "associations": _associations,
+    "commitments": _commitments,
     "errors": _errors,
     "openapi.json": _document,
     "rates": _rates,

@@ -1,0 +1,75 @@
+"""The storage commitments that were asked for, in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.index import sql
+from d360.index.pool import ConnectionPool
+from d360.interfaces import ICommitmentRequests
+from d360.model import CommitmentRequest, Referenced
+
+
+def _requestOf(row: Sequence[Any]) -> CommitmentRequest:
+    identifier, aeTitle, transactionUID, attempts, age = row[:5]
+    references: tuple[Referenced, ...] = ()
+    reasons = None
+    if len(row) > 5:
+        classes, instances, found = row[5:]
+        references = tuple(map(Referenced, classes, instances))
+        reasons = None if found is None else tuple(found)
+    return CommitmentRequest(
+        transactionUID, aeTitle, references, reasons, attempts, age, identifier
+    )
+
+
+@implementer(ICommitmentRequests)
+class PostgreSQLCommitmentRequests:
+    """See L{ICommitmentRequests}."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+
+    @asynchronous
+    async def add(
+        self, request: CommitmentRequest, patience: float
+    ) -> CommitmentRequest:
+        statement = sql.addCommitment(
+            request.aeTitle,
+            request.transactionUID,
+            [one.SOPClassUID for one in request.references],
+            [one.SOPInstanceUID for one in request.references],
+            patience,
+        )
+        rows = await self._pool.query("add commitment", statement, repeatable=False)
+        return evolve(request, identifier=rows[0][0])
+
+    @asynchronous
+    async def due(self, patience: float) -> CommitmentRequest | None:
+        statement = sql.dueCommitment(patience)
+        rows = await self._pool.query("due commitment", statement, repeatable=False)
+        return _requestOf(rows[0]) if rows else None
+
+    @asynchronous
+    async def postpone(self, identifier: int, patience: float) -> None:
+        statement = sql.postponeCommitment(identifier, patience)
+        await self._pool.query("postpone commitment", statement)
+
+    @asynchronous
+    async def checked(self, identifier: int, reasons: Sequence[int]) -> None:
+        statement = sql.commitmentChecked(identifier, list(reasons))
+        await self._pool.query("commitment checked", statement)
+
+    @asynchronous
+    async def remove(self, identifier: int) -> None:
+        await self._pool.query("remove commitment", sql.removeCommitment(identifier))
+
+    @asynchronous
+    async def all(self, count: int) -> tuple[CommitmentRequest, ...]:
+        rows = await self._pool.query("commitments", sql.commitments(count))
+        return tuple(_requestOf(row) for row in rows)

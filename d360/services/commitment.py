@@ -1,0 +1,221 @@
+"""
+The Storage Commitment service class, as SCP of the Push Model (PS3.4 Annex J): a
+modality asks by an N-ACTION whether we have its instances for good, and is told
+by an N-EVENT-REPORT, see L{d360.services.committing}.
+
+The N-ACTION is answered with 0000 after the request is committed to the
+database, so that it is seen to whatever happens to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, Protocol
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.dimse import status
+from d360.errors import DatabaseError, DIMSEError
+from d360.interfaces import (
+    IAssociation,
+    ICommitmentRequests,
+    IOperation,
+    IServiceClass,
+)
+from d360.model import CommitmentRequest, PresentationContext, Referenced
+from d360.services import transfersyntaxes
+from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from d360.services.uids import cleanUID, isUID
+
+_N_ACTION = 0x0130
+
+#: PS3.4 Table J.3-1: Request Storage Commitment.
+_REQUEST = 1
+
+_REFERENCED_SOP_SEQUENCE = 0x00081199
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+
+#: Bytes of the data set of a request, and instances in it.
+MAX_LENGTH = 16 << 20
+MAX_REFERENCES = 50_000
+
+#: Seconds that whoever took a request has for it, before others see to it.
+LEASE = 600.0
+
+
+class ITeller(Protocol):
+    """Sees to a request that was kept."""
+
+    def begin(
+        self,
+        request: CommitmentRequest,
+        association: IAssociation,
+        context: PresentationContext,
+    ) -> None:
+        """
+        Check the instances, and tell the requestor. A plain call.
+
+        @param association: where it came in, and may be told of.
+        """
+
+
+@implementer(IConsumer)
+class _Gathering:
+    """Keeps a data set in memory, up to L{MAX_LENGTH}."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """It is always ready for more."""
+
+    def unregisterProducer(self) -> None:
+        """See L{registerProducer}."""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+        if len(self.data) > MAX_LENGTH:
+            raise DIMSEError(
+                status.RESOURCE_LIMITATION, f"More than {MAX_LENGTH} bytes"
+            )
+
+
+def readRequest(data: bytes | bytearray, transferSyntax: str) -> tuple[str, Any]:
+    """
+    The Transaction UID of a request, and its instances as L{Referenced} (PS3.4
+    Table J.3-2). Blocks: for a thread.
+
+    @raise DIMSEError: 0115 or 0213, it has none of them, or what is none.
+    """
+    syntax = UID(transferSyntax)
+    try:
+        dataset = read_dataset(
+            BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian
+        )
+        _checkWhole(dataset)
+        transaction = cleanUID(str(dataset.get("TransactionUID", "")))
+        items = dataset.get("ReferencedSOPSequence") or ()
+        references = tuple(map(_referenced, items))
+    except Exception:
+        # pydicom raises whatever its readers stumble over.
+        raise _invalid("Action Information cannot be decoded") from None
+    if not isUID(transaction):
+        raise _invalid("Transaction UID is missing, or no valid UID")
+    if not references:
+        raise _invalid("Referenced SOP Sequence is missing, or empty")
+    if len(references) > MAX_REFERENCES:
+        raise DIMSEError(
+            status.RESOURCE_LIMITATION, f"More than {MAX_REFERENCES} instances"
+        )
+    for one in references:
+        if not (isUID(one.SOPClassUID) and isUID(one.SOPInstanceUID)):
+            raise _invalid("Referenced SOP Class or Instance UID is no valid UID")
+    return transaction, references
+
+
+def _checkWhole(dataset: Dataset) -> None:
+    """
+    pydicom takes what is there for a value that was cut off: half a UID is
+    another UID.
+
+    @raise ValueError: one was.
+    """
+    for tag in tuple(dataset.keys()):
+        raw: Any = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.length not in (
+            len(raw.value or b""),
+            _UNDEFINED_LENGTH,
+        ):
+            raise ValueError("cut off")
+        if tag == _REFERENCED_SOP_SEQUENCE:
+            for item in dataset[tag].value:
+                _checkWhole(item)
+
+
+def _referenced(item: Dataset) -> Referenced:
+    return Referenced(
+        cleanUID(str(item.get("ReferencedSOPClassUID", ""))),
+        cleanUID(str(item.get("ReferencedSOPInstanceUID", ""))),
+    )
+
+
+def _invalid(comment: str) -> DIMSEError:
+    return DIMSEError(status.INVALID_ARGUMENT_VALUE, comment)
+
+
+@implementer(IServiceClass)
+class CommitmentService:
+    """
+    See the module.
+
+    @param inThread: runs a function in a thread, with its arguments.
+    """
+
+    sopClasses = frozenset({STORAGE_COMMITMENT})
+    commandFields = frozenset({_N_ACTION})
+
+    def __init__(
+        self,
+        requests: ICommitmentRequests,
+        teller: ITeller,
+        inThread: Callable[..., Deferred[Any]],
+    ) -> None:
+        self._requests = requests
+        self._teller = teller
+        self._inThread = inThread
+
+    def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
+        return transfersyntaxes.QUERY
+
+    def grantsSCPRole(self, sopClass: str) -> bool:
+        return False
+
+    @asynchronous
+    async def perform(self, operation: IOperation) -> None:
+        _checkCommand(operation)
+        gathering = _Gathering()
+        await operation.deliverDataset(gathering)
+        transactionUID, references = await self._inThread(
+            readRequest, gathering.data, operation.context.transferSyntax
+        )
+        association = operation.association
+        title = association.established.callingAETitle
+        request = CommitmentRequest(transactionUID, title, references)
+        try:
+            request = await self._requests.add(request, LEASE)
+        except DatabaseError as error:
+            operation.log.error("Cannot keep the request: {why}", why=str(error))
+            raise DIMSEError(
+                status.RESOURCE_LIMITATION, "Database is not available"
+            ) from error
+        operation.log.info(
+            "Storage commitment {transaction} of {count} instances is asked for",
+            transaction=transactionUID,
+            count=len(references),
+        )
+        await operation.respond(status.SUCCESS, ActionTypeID=_REQUEST)
+        self._teller.begin(request, association, operation.context)
+
+
+def _checkCommand(operation: IOperation) -> None:
+    request = operation.request
+    if cleanUID(request.RequestedSOPClassUID) != STORAGE_COMMITMENT:
+        raise DIMSEError(
+            status.SOP_CLASS_NOT_SUPPORTED,
+            "SOP Class UID is not that of the presentation context",
+        )
+    if cleanUID(request.RequestedSOPInstanceUID) != STORAGE_COMMITMENT_INSTANCE:
+        raise DIMSEError(
+            status.NO_SUCH_SOP_INSTANCE,
+            f"The SOP instance is {STORAGE_COMMITMENT_INSTANCE}",
+        )
+    if request.ActionTypeID != _REQUEST:
+        raise DIMSEError(status.NO_SUCH_ACTION_TYPE, f"The action type is {_REQUEST}")

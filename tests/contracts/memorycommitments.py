@@ -1,0 +1,103 @@
+"""Storage commitments in memory, for the unit tests of what uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve
+from zope.interface import implementer
+
+from d360.asynchronous import asynchronous
+from d360.errors import DatabaseUnavailable
+from d360.interfaces import ICommitmentRequests
+from d360.model import CommitmentRequest
+
+#: Seconds for which it stays true what was found.
+_CHECK_HOLDS = 3600
+
+
+@implementer(ICommitmentRequests)
+class MemoryCommitmentRequests:
+    """
+    See L{ICommitmentRequests}.
+
+    @param clock: tells the time.
+    @ivar away: as if the database were.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self.away = False
+        self._clock = clock
+        self._last = 0
+        self._kept: dict[int, CommitmentRequest] = {}
+        self._dueAt: dict[int, float] = {}
+        self._addedAt: dict[int, float] = {}
+        self._checkedAt: dict[int, float] = {}
+
+    def _reach(self) -> None:
+        if self.away:
+            raise DatabaseUnavailable("the database is away")
+
+    def _now(self) -> float:
+        return float(self._clock.seconds())
+
+    @asynchronous
+    async def add(
+        self, request: CommitmentRequest, patience: float
+    ) -> CommitmentRequest:
+        self._reach()
+        name = request.aeTitle, request.transactionUID
+        for identifier, kept in list(self._kept.items()):
+            if (kept.aeTitle, kept.transactionUID) == name:
+                del self._kept[identifier]
+        self._last += 1
+        kept = evolve(request, identifier=self._last)
+        self._kept[self._last] = kept
+        self._addedAt[self._last] = self._now()
+        self._dueAt[self._last] = self._now() + patience
+        return kept
+
+    @asynchronous
+    async def due(self, patience: float) -> CommitmentRequest | None:
+        self._reach()
+        due = [i for i in self._kept if self._dueAt[i] <= self._now()]
+        if not due:
+            return None
+        identifier = min(due, key=lambda i: (self._dueAt[i], i))
+        kept = self._kept[identifier]
+        self._dueAt[identifier] = self._now() + patience
+        self._kept[identifier] = kept = evolve(kept, attempts=kept.attempts + 1)
+        if self._now() - self._checkedAt.get(identifier, 0) > _CHECK_HOLDS:
+            kept = evolve(kept, reasons=None)
+        return evolve(kept, age=self._now() - self._addedAt[identifier])
+
+    @asynchronous
+    async def postpone(self, identifier: int, patience: float) -> None:
+        self._reach()
+        self._dueAt[identifier] = self._now() + patience
+
+    @asynchronous
+    async def checked(self, identifier: int, reasons: Sequence[int]) -> None:
+        self._reach()
+        if identifier in self._kept:
+            kept = self._kept[identifier]
+            self._kept[identifier] = evolve(kept, reasons=tuple(reasons))
+            self._checkedAt[identifier] = self._now()
+
+    @asynchronous
+    async def remove(self, identifier: int) -> None:
+        self._reach()
+        self._kept.pop(identifier, None)
+
+    @asynchronous
+    async def all(self, count: int) -> tuple[CommitmentRequest, ...]:
+        self._reach()
+        oldest = [self._kept[identifier] for identifier in sorted(self._kept)]
+        return tuple(
+            evolve(one, references=(), reasons=None, age=self._ageOf(one))
+            for one in oldest[:count]
+        )
+
+    def _ageOf(self, one: CommitmentRequest) -> float:
+        return self._now() - self._addedAt[one.identifier]
