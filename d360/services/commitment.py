@@ -40,6 +40,9 @@ _N_ACTION = 0x0130
 #: PS3.4 Table J.3-1: Request Storage Commitment.
 _REQUEST = 1
 
+_REFERENCED_SOP_CLASS_UID = 0x00081150
+_REFERENCED_SOP_INSTANCE_UID = 0x00081155
+_TRANSACTION_UID = 0x00081195
 _REFERENCED_SOP_SEQUENCE = 0x00081199
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -101,8 +104,10 @@ def readRequest(data: bytes | bytearray, transferSyntax: str) -> tuple[str, Any]
             BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian
         )
         _checkWhole(dataset)
-        transaction = cleanUID(str(dataset.get("TransactionUID", "")))
-        items = dataset.get("ReferencedSOPSequence") or ()
+        transaction = _uid(dataset, _TRANSACTION_UID)
+        items = ()
+        if _REFERENCED_SOP_SEQUENCE in dataset:
+            items = dataset[_REFERENCED_SOP_SEQUENCE].value or ()
         references = tuple(map(_referenced, items))
     except Exception:
         # pydicom raises whatever its readers stumble over.
@@ -140,10 +145,22 @@ def _checkWhole(dataset: Dataset) -> None:
                 _checkWhole(item)
 
 
+def _uid(dataset: Dataset, tag: int) -> str:
+    """
+    As it was sent: pydicom would go on about one that is none, and there are
+    thousands.
+    """
+    element: Any = dataset.get_item(tag) if tag in dataset else None
+    if element is None or not element.value:
+        return ""
+    value = element.value
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return cleanUID(text)
+
+
 def _referenced(item: Dataset) -> Referenced:
     return Referenced(
-        cleanUID(str(item.get("ReferencedSOPClassUID", ""))),
-        cleanUID(str(item.get("ReferencedSOPInstanceUID", ""))),
+        _uid(item, _REFERENCED_SOP_CLASS_UID), _uid(item, _REFERENCED_SOP_INSTANCE_UID)
     )
 
 

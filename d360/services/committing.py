@@ -316,7 +316,8 @@ class Commitments:
         """It, with the reasons."""
         if request.reasons is not None:
             return request
-        reasons: list[int] = []
+        # One that is named twice need not be read twice.
+        reasons: dict[Referenced, int] = {}
         began = self._clock.seconds()
         for first in range(0, len(request.references), _TOGETHER):
             some = request.references[first : first + _TOGETHER]
@@ -324,12 +325,14 @@ class Commitments:
             for one in some:
                 if self._stopped:
                     raise _NotTold("the server stops")
-                reasons.append(await self._reasonOf(one, stored))
+                if one not in reasons:
+                    reasons[one] = await self._reasonOf(one, stored)
                 if self._clock.seconds() - began > LEASE / 4:
                     began = self._clock.seconds()
                     await self._requests.postpone(request.identifier, LEASE)
-        await self._requests.checked(request.identifier, reasons)
-        return evolve(request, reasons=tuple(reasons))
+        found = tuple(reasons[one] for one in request.references)
+        await self._requests.checked(request.identifier, found)
+        return evolve(request, reasons=found)
 
     @asynchronous
     async def _find(self, instances: Sequence[str]) -> dict[str, StoredInstance]:

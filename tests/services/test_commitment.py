@@ -254,6 +254,17 @@ class CommitmentsTests(Case):
             self.failures(kept, other), {"1.2.3.4.5": 0x0110, "1.2.3.4.6": 0x0110}
         )
 
+    def test_namedTwice(self) -> None:
+        """It is read once, and told of as often as it was named."""
+        read = []
+        readWith = self.archive.readWith
+        self.archive.readWith = lambda *a: read.append(a) or readWith(*a)
+        self.perform(asked("1.2.3.4.5", "1.2.3.4.5"))
+        self.assertEqual(len(read), 1)
+        data = BytesIO(self.association.received[0].data)
+        told = read_dataset(data, False, True).ReferencedSOPSequence
+        self.assertEqual(len(told), 2)
+
     def begin(self) -> None:
         """One that is asked for over an association that is gone."""
         self.association.release()
