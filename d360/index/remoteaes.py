@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.index import sql
 from d360.index.pool import ConnectionPool
 from d360.interfaces import IRemoteAEs
-from d360.model import RemoteAE
+from d360.model import Permission, RemoteAE
 
 
 @implementer(IRemoteAEs)
@@ -28,18 +30,25 @@ class PostgreSQLRemoteAEs:
         if not _canBeKept(aeTitle):
             return None
         rows = await self._pool.query("remote AE", sql.remoteAE(aeTitle))
-        return RemoteAE(*rows[0]) if rows else None
+        return _remoteAE(*rows[0]) if rows else None
 
     @asynchronous
     async def all(self) -> tuple[RemoteAE, ...]:
         rows = await self._pool.query("remote AEs", sql.REMOTE_AES)
-        return tuple(RemoteAE(*row) for row in rows)
+        return tuple(_remoteAE(*row) for row in rows)
 
     @asynchronous
     async def put(self, remote: RemoteAE) -> bool:
         rows = await self._pool.query(
             "put remote AE",
-            sql.putRemoteAE(remote.title, remote.host, remote.port),
+            sql.putRemoteAE(
+                remote.title,
+                remote.host,
+                remote.port,
+                sorted(permission.value for permission in remote.permissions),
+                remote.tls,
+                remote.certificate,
+            ),
             repeatable=False,
         )
         return bool(rows[0][0])
@@ -52,6 +61,13 @@ class PostgreSQLRemoteAEs:
             "remove remote AE", sql.removeRemoteAE(aeTitle), repeatable=False
         )
         return bool(rows)
+
+
+def _remoteAE(
+    title: str, host: str, port: int, permissions: list[str], *others: Any
+) -> RemoteAE:
+    """Of a row."""
+    return RemoteAE(title, host, port, frozenset(map(Permission, permissions)), *others)
 
 
 def _canBeKept(aeTitle: str) -> bool:
