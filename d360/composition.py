@@ -27,7 +27,7 @@ from d360.dimse.opener import AssociationOpener
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociations
+from d360.interfaces import IAssociations, ICallers
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -267,15 +267,17 @@ def makeServing(
     storage = StorageService(
         stores.archive, stores.index, recovery, reactor, dicom.duplicates
     )
-    services = _makeServices(reactor, dicom, stores, requesting, storage)
-    associations = Associations(services, reactor, metrics)
     admission = Admission(
         dicom.aeTitle,
         dicom.acceptAnyCalledAE,
         dicom.maxAssociations,
-        stores.remoteAEs if dicom.requireKnownCallers else None,
+        stores.remoteAEs,
+        dicom.requireKnownCallers,
+        dicom.defaultPermissions,
         share,
     )
+    services = _makeServices(reactor, dicom, stores, requesting, storage, admission)
+    associations = Associations(services, reactor, metrics)
     settings = settingsOf(dicom)
     if share is not None:
         settings = evolve(settings, maxConnections=0)
@@ -299,6 +301,7 @@ def _makeServices(
     stores: Stores,
     requesting: Requesting,
     storage: StorageService,
+    callers: ICallers,
 ) -> ServiceRegistry:
     index, sender = stores.index, requesting.sender
     move = MoveService(
@@ -318,6 +321,7 @@ def _makeServices(
             GetService(index, sender, reactor),
             move,
         ],
+        callers,
         storage if dicom.acceptUnknownStorage else None,
     )
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from attrs import evolve, field, fields, frozen, has
 
-from d360.addresses import readAETitle
+from d360.addresses import readAETitle, readPermissions
 from d360.errors import ConfigurationError
-from d360.model import Duplicates
+from d360.model import ALL_PERMISSIONS, Duplicates, Permission
 
 T = TypeVar("T")
 
@@ -101,6 +101,9 @@ class DICOM:
     maxPDULength: int = _option(65534, _number(4096, 1048576))
     acceptAnyCalledAE: bool = _option(False, _boolean)
     requireKnownCallers: bool = _option(False, _boolean)
+    defaultPermissions: frozenset[Permission] = _option(
+        ALL_PERMISSIONS, readPermissions
+    )
     acceptUnknownStorage: bool = _option(False, _boolean)
     duplicates: Duplicates = _option(Duplicates.REPLACE, _duplicates)
     maxAssociations: int = _option(2000, _number(1, 100000))

@@ -22,6 +22,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings["dicom.max_pdu_length"], 65534)
         self.assertEqual(settings["dicom.duplicates"], "replace")
         self.assertIs(settings["dicom.accept_any_called_ae"], False)
+        self.assertEqual(
+            settings["dicom.default_permissions"],
+            ["store", "query", "retrieve", "worklist"],
+        )
         self.assertEqual(settings["data_directory"], str(Path.cwd() / "d360-data"))
         self.assertEqual(settings["web.token"], "")
         self.assertEqual(settings["database.url"], "")
@@ -55,6 +59,7 @@ class SettingsTests(SynchronousTestCase):
             {
                 "data_directory": "here",
                 "workers": 3,
+                "dicom.default_permissions": ["query"],
                 "dicom.duplicates": "keep",
                 "web.token": "long secret",
                 "database.url": "postgresql://d360:password@host/d360",
