@@ -25,7 +25,7 @@ from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
 from d360.index.database import PostgreSQLIndex
-from d360.index.remoteaes import PostgreSQLRemoteAEs
+from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
 from d360.interfaces import IAssociations, ICallers
 from d360.metrics.counters import Metrics
@@ -40,6 +40,7 @@ from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.verification import VerificationService
 from d360.services.worklist import WorklistService
+from d360.shared import SharedNumber
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
@@ -123,7 +124,7 @@ class Stores:
     threads: DiskThreads
     archive: FileArchive
     index: PostgreSQLIndex
-    remoteAEs: PostgreSQLRemoteAEs
+    remoteAEs: KeptRemoteAEs
     worklist: PostgreSQLWorklist
     transcoder: Transcoder
 
@@ -160,11 +161,13 @@ def makeStores(
     configuration: Configuration,
     database: Callable[[], str],
     kind: str,
+    changes: SharedNumber,
     number: int = 0,
 ) -> Stores:
     """
     @param database: tells where it is when it is first needed.
     @param kind: see L{PostgreSQLIndex}.
+    @param changes: counts those of the remote AEs, for all processes.
     @param number: of the process; 0 is the server's own.
     """
     transcoding = configuration.transcoding
@@ -186,7 +189,7 @@ def makeStores(
         transcoding.timeout,
         transcoding.maxMemory << 20,
     )
-    remoteAEs = PostgreSQLRemoteAEs(index.writing)
+    remoteAEs = KeptRemoteAEs(PostgreSQLRemoteAEs(index.writing), changes, reactor)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
     return Stores(threads, archive, index, remoteAEs, worklist, transcoder)
 
