@@ -73,6 +73,14 @@ def _address(value: Any) -> str:
         ) from None
 
 
+def _token(value: Any) -> str:
+    token = _text(value)
+    if token != token.strip() or not token.isprintable():
+        # No header of HTTP could carry it.
+        raise ValueError("a text on one line, without spaces at its ends")
+    return token
+
+
 def _duplicates(value: Any) -> Duplicates:
     return Duplicates(_oneOf("replace", "keep")(value))
 
@@ -120,7 +128,8 @@ class Web:
 
     address: str = _option("127.0.0.1", _address)
     port: int = _option(8360, _number(0, 65535))
-    token: str = _option("", _text, secret=True)
+    token: str = _option("", _token, secret=True)
+    monitoringToken: str = _option("", _token, secret=True)
 
 
 @frozen
@@ -238,6 +247,16 @@ def _check(configuration: Configuration) -> Configuration:
         raise ConfigurationError(
             f"web.address {web.address} can be reached from other machines: "
             "set web.token to a long secret, or use 127.0.0.1"
+        )
+    if web.monitoringToken and web.monitoringToken == web.token:
+        raise ConfigurationError(
+            "web.monitoring_token is web.token, so that who has it may change "
+            "everything: give another one"
+        )
+    if web.monitoringToken and not web.token:
+        raise ConfigurationError(
+            "web.monitoring_token is of no use while nobody needs a token: set "
+            "web.token too"
         )
     return evolve(configuration, dataDirectory=Path.cwd() / configuration.dataDirectory)
 

@@ -235,7 +235,8 @@ class _Watched:
 def _makeSite(own: _Own, watched: _Watched) -> Site:
     stores, configuration = own.stores, own.configuration
     index, archive, remoteAEs = stores.index, stores.archive, stores.remoteAEs
-    title, token = configuration.dicom.aeTitle, configuration.web.token
+    title = configuration.dicom.aeTitle
+    tokens = configuration.web.token, configuration.web.monitoringToken
     workers = watched.workers
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
@@ -257,13 +258,13 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"errors": ErrorsResource(watched.events),
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
-        token,
+        *tokens,
     )
     exposition = Exposition(watched.work, watched.readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )
-    site.resource.putChild(b"metrics", MetricsCall(measured, token))
+    site.resource.putChild(b"metrics", MetricsCall(measured, *tokens))
     return site
 
 

@@ -120,6 +120,21 @@ class ConfigurationTests(SynchronousTestCase):
         error = self.assertRaises(ConfigurationError, load, path, {})
         self.assertIn("not valid TOML", str(error))
 
+    def test_tokens(self) -> None:
+        """What HTTP can carry; one to watch, and another one to do everything."""
+        for text, words in (
+            ('web.token = " secret"', "without spaces at its ends"),
+            ('web.token = "secret\\n"', "on one line"),
+            ('web.token = "a\\u0000b"', "on one line"),
+            ('web.monitoring_token = "a"', "set web.token too"),
+            ('web.token = "a"\nweb.monitoring_token = "a"', "give another one"),
+        ):
+            message = self.refused(text)
+            self.assertIn(words, message)
+            self.assertNotIn("secret", message)
+        path = self.write('[web]\ntoken = "löng secret"\nmonitoring_token = "b"')
+        self.assertEqual(load(path, {}).web.monitoringToken, "b")
+
     def test_webNeedsToken(self) -> None:
         """The web is on loopback, or it has a token."""
         self.assertIn("web.token", self.refused('web.address = "0.0.0.0"'))

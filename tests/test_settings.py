@@ -28,6 +28,7 @@ class SettingsTests(SynchronousTestCase):
         )
         self.assertEqual(settings["data_directory"], str(Path.cwd() / "d360-data"))
         self.assertEqual(settings["web.token"], "")
+        self.assertEqual(settings["web.monitoring_token"], "")
         self.assertEqual(settings["database.url"], "")
         json.dumps(settings)
 
@@ -40,6 +41,7 @@ class SettingsTests(SynchronousTestCase):
                     "dicom.ae_title": "PACS",
                     "dicom.duplicates": "keep",
                     "web.token": "long secret",
+                    "web.monitoring_token": "another secret",
                     "database.url": "postgresql://d360:password@host/d360",
                 },
             )
@@ -47,9 +49,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings["dicom.ae_title"], "PACS")
         self.assertEqual(settings["dicom.duplicates"], "keep")
         self.assertEqual(settings["web.token"], "***")
+        self.assertEqual(settings["web.monitoring_token"], "***")
         self.assertEqual(settings["database.url"], "***")
         text = json.dumps(settings)
-        self.assertNotIn("long secret", text)
+        self.assertNotIn(" secret", text)
         self.assertNotIn("password", text)
 
     def test_another(self) -> None:
