@@ -1,7 +1,7 @@
 """
-How an application entity is named and found: AE title, host and port, as
-people write them. Each function returns the value as it is kept, or raises
-L{ValueError} with what would be right.
+How an application entity is named and found, how it shows who it is, and what it
+may do: as people write them. Each function returns the value as it is kept, or
+raises L{ValueError} with what would be right.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
+
+from d360.model import Permission
 
 #: RFC 1123 2.1, and underscores, which machines have in their names all the
 #: same; whatever ends in digits alone is an address, or a slip in one.
@@ -18,6 +20,9 @@ _HOST_NAME = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST_HOST = 253
+
+#: SHA-256 in hexadecimal digits; openssl puts colons between the bytes.
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31}", re.ASCII)
 
 
 def readAETitle(value: Any) -> str:
@@ -58,3 +63,40 @@ def readPort(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 65535:
         raise ValueError("a whole number from 1 to 65535")
     return value
+
+
+def readFlag(value: Any) -> bool:
+    """Yes or no, as TOML and JSON have it."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def readPermissions(value: Any) -> frozenset[Permission]:
+    """What it may do, as a list of names; an empty one for nothing."""
+    names = [permission.value for permission in Permission]
+    if not isinstance(value, list) or not all(name in names for name in value):
+        known = ", ".join(f'"{name}"' for name in names)
+        raise ValueError(f"a list of {known}, or of some or none of them")
+    return frozenset(map(Permission, value))
+
+
+def namesOf(permissions: frozenset[Permission]) -> list[str]:
+    """The inverse of L{readPermissions}, always in the same order."""
+    return [one.value for one in Permission if one in permissions]
+
+
+def readCertificate(value: Any) -> str:
+    """
+    The SHA-256 fingerprint of a certificate, in lower case and without colons;
+    empty for none.
+    """
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes")
+    fingerprint = value.strip().lower()
+    if fingerprint and not _FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError(
+            "its SHA-256 fingerprint, 64 hexadecimal digits, as openssl x509 "
+            "-noout -fingerprint -sha256 shows it"
+        )
+    return fingerprint.replace(":", "")

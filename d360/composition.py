@@ -26,9 +26,9 @@ from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
 from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
-from d360.index.remoteaes import PostgreSQLRemoteAEs
+from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociations
+from d360.interfaces import IAssociations, ICallers
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -43,6 +43,7 @@ from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.verification import VerificationService
 from d360.services.worklist import WorklistService
+from d360.shared import SharedNumber
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
@@ -126,7 +127,7 @@ class Stores:
     threads: DiskThreads
     archive: FileArchive
     index: PostgreSQLIndex
-    remoteAEs: PostgreSQLRemoteAEs
+    remoteAEs: KeptRemoteAEs
     worklist: PostgreSQLWorklist
     commitmentRequests: PostgreSQLCommitmentRequests
     transcoder: Transcoder
@@ -164,11 +165,13 @@ def makeStores(
     configuration: Configuration,
     database: Callable[[], str],
     kind: str,
+    changes: SharedNumber,
     number: int = 0,
 ) -> Stores:
     """
     @param database: tells where it is when it is first needed.
     @param kind: see L{PostgreSQLIndex}.
+    @param changes: counts those of the remote AEs, for all processes.
     @param number: of the process; 0 is the server's own.
     """
     transcoding = configuration.transcoding
@@ -190,7 +193,7 @@ def makeStores(
         transcoding.timeout,
         transcoding.maxMemory << 20,
     )
-    remoteAEs = PostgreSQLRemoteAEs(index.writing)
+    remoteAEs = KeptRemoteAEs(PostgreSQLRemoteAEs(index.writing), changes, reactor)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
     requests = PostgreSQLCommitmentRequests(index.writing)
     return Stores(threads, archive, index, remoteAEs, worklist, requests, transcoder)
@@ -289,15 +292,19 @@ def makeServing(
     storage = StorageService(
         stores.archive, stores.index, recovery, reactor, dicom.duplicates
     )
-    services = _makeServices(reactor, dicom, stores, requesting, storage, commitments)
-    associations = Associations(services, reactor, metrics)
     admission = Admission(
         dicom.aeTitle,
         dicom.acceptAnyCalledAE,
         dicom.maxAssociations,
-        stores.remoteAEs if dicom.requireKnownCallers else None,
+        stores.remoteAEs,
+        dicom.requireKnownCallers,
+        dicom.defaultPermissions,
         share,
     )
+    services = _makeServices(
+        reactor, dicom, stores, requesting, storage, commitments, admission
+    )
+    associations = Associations(services, reactor, metrics)
     settings = settingsOf(dicom)
     if share is not None:
         settings = evolve(settings, maxConnections=0)
@@ -322,6 +329,7 @@ def _makeServices(
     requesting: Requesting,
     storage: StorageService,
     commitments: Commitments,
+    callers: ICallers,
 ) -> ServiceRegistry:
     index, sender = stores.index, requesting.sender
     move = MoveService(
@@ -344,6 +352,7 @@ def _makeServices(
                 stores.commitmentRequests, commitments, stores.threads.run
             ),
         ],
+        callers,
         storage if dicom.acceptUnknownStorage else None,
     )
 

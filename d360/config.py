@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from attrs import evolve, field, fields, frozen, has
 
-from d360.addresses import readAETitle
+from d360.addresses import readAETitle, readPermissions
 from d360.errors import ConfigurationError
-from d360.model import Duplicates
+from d360.model import ALL_PERMISSIONS, Duplicates, Permission
 
 T = TypeVar("T")
 
@@ -73,6 +73,14 @@ def _address(value: Any) -> str:
         ) from None
 
 
+def _token(value: Any) -> str:
+    token = _text(value)
+    if token != token.strip() or not token.isprintable():
+        # No header of HTTP could carry it.
+        raise ValueError("a text on one line, without spaces at its ends")
+    return token
+
+
 def _duplicates(value: Any) -> Duplicates:
     return Duplicates(_oneOf("replace", "keep")(value))
 
@@ -101,6 +109,9 @@ class DICOM:
     maxPDULength: int = _option(65534, _number(4096, 1048576))
     acceptAnyCalledAE: bool = _option(False, _boolean)
     requireKnownCallers: bool = _option(False, _boolean)
+    defaultPermissions: frozenset[Permission] = _option(
+        ALL_PERMISSIONS, readPermissions
+    )
     acceptUnknownStorage: bool = _option(False, _boolean)
     duplicates: Duplicates = _option(Duplicates.REPLACE, _duplicates)
     maxAssociations: int = _option(2000, _number(1, 100000))
@@ -117,7 +128,8 @@ class Web:
 
     address: str = _option("127.0.0.1", _address)
     port: int = _option(8360, _number(0, 65535))
-    token: str = _option("", _text, secret=True)
+    token: str = _option("", _token, secret=True)
+    monitoringToken: str = _option("", _token, secret=True)
 
 
 @frozen
@@ -235,6 +247,16 @@ def _check(configuration: Configuration) -> Configuration:
         raise ConfigurationError(
             f"web.address {web.address} can be reached from other machines: "
             "set web.token to a long secret, or use 127.0.0.1"
+        )
+    if web.monitoringToken and web.monitoringToken == web.token:
+        raise ConfigurationError(
+            "web.monitoring_token is web.token, so that who has it may change "
+            "everything: give another one"
+        )
+    if web.monitoringToken and not web.token:
+        raise ConfigurationError(
+            "web.monitoring_token is of no use while nobody needs a token: set "
+            "web.token too"
         )
     return evolve(configuration, dataDirectory=Path.cwd() / configuration.dataDirectory)
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         InstanceRecord,
         Location,
         Match,
+        Permission,
         PresentationContext,
         Query,
         Registration,
@@ -61,13 +62,28 @@ T = TypeVar("T")
 class IAdmission(Interface):
     """Who may open an association (PS3.8 9.3.4, conformance 4.2.4)."""
 
-    def admit(request: AssociationRequest, live: int) -> Deferred[None]:
+    def admit(
+        request: AssociationRequest, live: int
+    ) -> Deferred[frozenset[Permission] | None]:
         """
-        Fire with C{None} to admit.
+        Fire to admit, with what the requestor may ask of us: the presentation
+        contexts of all else are refused. With C{None} where that cannot be
+        known now; then none is, and each operation is looked at.
 
         @param live: how many associations are open now, this one not
             counted.
         @raise AssociationRejected: with what the A-ASSOCIATE-RJ says.
+        """
+
+
+class ICallers(Interface):
+    """What those who call us may do."""
+
+    def permissionsOf(aeTitle: str) -> Deferred[frozenset[Permission]]:
+        """
+        What an AE may ask of us that was admitted while that was not known.
+
+        @raise DatabaseError: nor is it now.
         """
 
 
@@ -80,10 +96,16 @@ class ISupportedSyntaxes(Interface):
         that is not supported. A plain call.
         """
 
-    def grantsSCPRole(abstractSyntax: str) -> bool:
+    def grantsSCURole(abstractSyntax: str, permissions: frozenset[Permission]) -> bool:
         """
-        Whether an association's requestor may be the SCP of it, which C-GET
-        needs of storage classes (PS3.7 D.3.3.4). A plain call.
+        Whether an association's requestor that is permitted so much may be the
+        SCU of it. A plain call.
+        """
+
+    def grantsSCPRole(abstractSyntax: str, permissions: frozenset[Permission]) -> bool:
+        """
+        Whether it may be the SCP of it, which C-GET needs of storage classes
+        (PS3.7 D.3.3.4). A plain call.
         """
 
 
@@ -306,12 +328,19 @@ class IServiceClass(Interface):
         "The requests it performs, by Command Field (PS3.7 E.1); any other is "
         "answered with 0211."
     )
+    permission: Permission | None = Attribute(
+        "What a peer must be permitted that makes use of it; C{None} where each "
+        "may. Any other is answered with 0124."
+    )
 
     def transferSyntaxesFor(sopClass: str) -> frozenset[str]:
         """The transfer syntaxes it accepts for one of them. A plain call."""
 
     def grantsSCPRole(sopClass: str) -> bool:
-        """See L{ISupportedSyntaxes.grantsSCPRole}. A plain call."""
+        """
+        Whether the requestor may be the SCP of one of them, if it may retrieve
+        (PS3.7 D.3.3.4). A plain call.
+        """
 
     def perform(operation: IOperation) -> Deferred[None]:
         """

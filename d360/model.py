@@ -113,13 +113,19 @@ class AssociationRequest:
 
 @frozen
 class AssociationAcceptance:
-    """What an A-ASSOCIATE-AC says (PS3.8 9.3.3, PS3.7 D.3.3)."""
+    """
+    What an A-ASSOCIATE-AC says (PS3.8 9.3.3, PS3.7 D.3.3).
+
+    @ivar permissions: what the acceptor lets the requestor do; C{None} while
+        that is not known. Not from the PDU.
+    """
 
     results: tuple[ContextResult, ...]
     roles: tuple[RoleSelection, ...] = ()
     maxPDULength: int = 0
     implementationClassUID: str = ""
     implementationVersion: str = ""
+    permissions: frozenset[Permission] | None = ALL_PERMISSIONS
 
 
 @frozen
@@ -148,6 +154,7 @@ class EstablishedAssociation:
         for no limit.
     @ivar contexts: the accepted ones, by context ID.
     @ivar number: names the association in the log.
+    @ivar permissions: see L{AssociationAcceptance}.
     """
 
     requestor: bool
@@ -159,6 +166,7 @@ class EstablishedAssociation:
     peerImplementationClassUID: str = ""
     peerImplementationVersion: str = ""
     number: int = 0
+    permissions: frozenset[Permission] | None = ALL_PERMISSIONS
 
 
 @frozen

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import fields
 
+from d360.addresses import namesOf
 from d360.config import Configuration, options
 
 HIDDEN = "***"
@@ -37,5 +38,7 @@ def _values(section: Any, withSecrets: bool) -> Iterator[Any]:
             yield HIDDEN
         elif isinstance(value, enum.Enum):
             yield value.value
+        elif isinstance(value, frozenset):
+            yield namesOf(value)
         else:
             yield str(value) if isinstance(value, Path) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -88,9 +89,11 @@ from d360.services.verification import VerificationSCU
 from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect, settingsWithSecrets
+from d360.shared import SharedNumber
 from d360.ul.factory import numberAssociations
 from d360.workers.doorway import Doorway, listen
 from d360.workers.lines import WithoutLines, shownElsewhere
+from d360.workers.process import CHANGES, WorkerProcess
 from d360.workers.workers import Workers
 
 reactor: Any = _reactor
@@ -161,12 +164,14 @@ class _Own:
     What the server's own process has, whoever serves the associations.
 
     @ivar portion: its part of the configuration, see L{portionOf}.
+    @ivar changes: counts those of the remote AEs, for all processes.
     """
 
     configuration: Configuration
     portion: Configuration
     database: Database
     stores: Stores
+    changes: SharedNumber
     metrics: Metrics
     requesting: Requesting
     recovery: Recovery
@@ -180,7 +185,8 @@ class _Own:
 def _makeOwn(configuration: Configuration) -> _Own:
     portion = portionOf(configuration, 0)
     database = Database(configuration)
-    stores = makeStores(reactor, portion, lambda: database.url, database.kind)
+    changes = SharedNumber()
+    stores = makeStores(reactor, portion, lambda: database.url, database.kind, changes)
     database.index = stores.index
     metrics = Metrics(reactor)
     requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
@@ -190,6 +196,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         portion,
         database,
         stores,
+        changes,
         metrics,
         requesting,
         Recovery(stores.archive, stores.index, reactor),
@@ -233,7 +240,8 @@ class _Watched:
 def _makeSite(own: _Own, watched: _Watched) -> Site:
     stores, configuration = own.stores, own.configuration
     index, archive, remoteAEs = stores.index, stores.archive, stores.remoteAEs
-    title, token = configuration.dicom.aeTitle, configuration.web.token
+    title = configuration.dicom.aeTitle
+    tokens = configuration.web.token, configuration.web.monitoringToken
     workers = watched.workers
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
@@ -256,13 +264,13 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"errors": ErrorsResource(watched.events),
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
-        token,
+        *tokens,
     )
     exposition = Exposition(watched.work, watched.readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )
-    site.resource.putChild(b"metrics", MetricsCall(measured, token))
+    site.resource.putChild(b"metrics", MetricsCall(measured, *tokens))
     return site
 
 
@@ -407,6 +415,7 @@ def _makeWorkers(own: _Own, log: _LogOfAll, events: AllEvents) -> Workers:
         lambda noted: events.add(
             LogEvent(datetime.fromtimestamp(noted.time, UTC), noted.level, noted.text)
         ),
+        partial(WorkerProcess, inherited={CHANGES: own.changes.descriptor}),
     )
 
 

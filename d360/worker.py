@@ -48,9 +48,10 @@ from d360.metrics.merging import (
 from d360.server import endConnections, settleMemory
 from d360.services.committing import Commitments
 from d360.services.recovery import Recovery
+from d360.shared import SharedNumber
 from d360.ul.factory import numberAssociations
 from d360.workers.lines import LineSender
-from d360.workers.process import WIRE
+from d360.workers.process import CHANGES, WIRE
 from d360.workers.serving import Work, WorkerWire
 from d360.workers.wire import Begin
 
@@ -98,7 +99,12 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     _beginLogging(configuration.log.level, wire)
     numbers = numberAssociations(begin.firstAssociation, begin.workers + 1)
     stores = makeStores(
-        reactor, configuration, lambda: begin.database, "", begin.number
+        reactor,
+        configuration,
+        lambda: begin.database,
+        "",
+        SharedNumber(CHANGES),
+        begin.number,
     )
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)

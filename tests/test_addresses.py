@@ -6,7 +6,18 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.addresses import readAETitle, readHost, readPort
+from d360.addresses import (
+    namesOf,
+    readAETitle,
+    readCertificate,
+    readFlag,
+    readHost,
+    readPermissions,
+    readPort,
+)
+from d360.model import ALL_PERMISSIONS, Permission
+
+DIGITS = "0123456789abcdef" * 4
 
 
 class AddressesTests(SynchronousTestCase):
@@ -84,3 +95,51 @@ class AddressesTests(SynchronousTestCase):
             (0, -1, 65536, 10**400, True, False, 104.0, "104", None, [], float("nan")),
             "a whole number from 1 to 65535",
         )
+
+    def test_permissions(self) -> None:
+        """Any of them, in any order, also none; shown in one order."""
+        for value, permissions in (
+            ([], frozenset()),
+            (["query"], frozenset({Permission.QUERY})),
+            (["worklist", "retrieve", "query", "store"], ALL_PERMISSIONS),
+            (["store", "store"], frozenset({Permission.STORE})),
+        ):
+            self.assertEqual(readPermissions(value), permissions)
+        names = ["store", "query", "retrieve", "worklist"]
+        self.assertEqual(namesOf(ALL_PERMISSIONS), names)
+        self.assertEqual(namesOf(frozenset()), [])
+
+    def test_wrongPermissions(self) -> None:
+        """No other names, and no text for a list of one."""
+        self.refused(
+            readPermissions,
+            (["stor"], ["STORE"], ["store", "echo"], "store", None, {"store": True},
+             [None], [["store"]], [{}], True),
+            'a list of "store", "query", "retrieve", "worklist", or of some or none',
+        )  # fmt: skip
+
+    def test_certificates(self) -> None:
+        """SHA-256 as openssl shows it, or as plain digits; or none."""
+        pairs = [DIGITS[at : at + 2] for at in range(0, 64, 2)]
+        for value in (DIGITS, DIGITS.upper(), ":".join(pairs),
+                      ":".join(pairs).upper(), f" {DIGITS}\n"):  # fmt: skip
+            self.assertEqual(readCertificate(value), DIGITS)
+        self.assertEqual(readCertificate(""), "")
+        self.assertEqual(readCertificate(" "), "")
+
+    def test_wrongCertificates(self) -> None:
+        """Neither SHA-1, nor a certificate itself."""
+        self.refused(
+            readCertificate,
+            (DIGITS[:40], DIGITS + "0", DIGITS[:-1] + "g", "01:" + DIGITS[2:],
+             f"sha256:{DIGITS}", "-----BEGIN CERTIFICATE-----", ":" + DIGITS,
+             DIGITS[:-1] + "١", "0" * 10000),
+            "its SHA-256 fingerprint, 64 hexadecimal digits",
+        )  # fmt: skip
+        self.refused(readCertificate, (None, 1, b"", [DIGITS]), "a text")
+
+    def test_flags(self) -> None:
+        """Nothing that only looks like one."""
+        self.assertIs(readFlag(True), True)
+        self.assertIs(readFlag(False), False)
+        self.refused(readFlag, (0, 1, "true", None, []), "true or false")

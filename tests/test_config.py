@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from d360.config import Configuration, load, options
 from d360.errors import ConfigurationError
-from d360.model import Duplicates
+from d360.model import ALL_PERMISSIONS, Duplicates, Permission
 
 EXAMPLE = Path(__file__).parent.parent / "etc" / "d360.toml"
 
@@ -39,6 +39,7 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(configuration.dicom.port, 104)
         self.assertEqual(configuration.dicom.maxPDULength, 65534)
         self.assertFalse(configuration.dicom.requireKnownCallers)
+        self.assertEqual(configuration.dicom.defaultPermissions, ALL_PERMISSIONS)
         self.assertEqual(configuration.web.port, 8360)
         self.assertEqual(configuration.database.url, "")
         self.assertEqual(configuration.dataDirectory, Path.cwd() / "d360-data")
@@ -51,6 +52,7 @@ class ConfigurationTests(SynchronousTestCase):
             'ae_title = "PACS"\n'
             "max_pdu_length = 16384\n"
             'duplicates = "keep"\n'
+            'default_permissions = ["query", "retrieve"]\n'
             "require_known_callers = true\n"
         )
         configuration = load(path, {})
@@ -59,6 +61,10 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(configuration.dicom.maxPDULength, 16384)
         self.assertIs(configuration.dicom.duplicates, Duplicates.KEEP)
         self.assertTrue(configuration.dicom.requireKnownCallers)
+        self.assertEqual(
+            configuration.dicom.defaultPermissions,
+            {Permission.QUERY, Permission.RETRIEVE},
+        )
         self.assertEqual(configuration.dicom.port, 104)
 
     def test_optionsWin(self) -> None:
@@ -88,6 +94,8 @@ class ConfigurationTests(SynchronousTestCase):
             ('dicom.address = "localhost"', "an IP address"),
             ("dicom.accept_any_called_ae = 1", "true or false"),
             ("dicom.require_known_callers = 1", "true or false"),
+            ('dicom.default_permissions = "store"', 'a list of "store"'),
+            ('dicom.default_permissions = ["echo"]', '"worklist"'),
             ('dicom.duplicates = "newest"', '"replace" or "keep"'),
             ('database.url = "mysql://x"', "postgresql://"),
             ('log.level = "loud"', '"debug" or "info"'),
@@ -111,6 +119,21 @@ class ConfigurationTests(SynchronousTestCase):
         path.write_bytes(b"\xff\xfe\x00")
         error = self.assertRaises(ConfigurationError, load, path, {})
         self.assertIn("not valid TOML", str(error))
+
+    def test_tokens(self) -> None:
+        """What HTTP can carry; one to watch, and another one to do everything."""
+        for text, words in (
+            ('web.token = " secret"', "without spaces at its ends"),
+            ('web.token = "secret\\n"', "on one line"),
+            ('web.token = "a\\u0000b"', "on one line"),
+            ('web.monitoring_token = "a"', "set web.token too"),
+            ('web.token = "a"\nweb.monitoring_token = "a"', "give another one"),
+        ):
+            message = self.refused(text)
+            self.assertIn(words, message)
+            self.assertNotIn("secret", message)
+        path = self.write('[web]\ntoken = "löng secret"\nmonitoring_token = "b"')
+        self.assertEqual(load(path, {}).web.monitoringToken, "b")
 
     def test_webNeedsToken(self) -> None:
         """The web is on loopback, or it has a token."""

@@ -22,8 +22,13 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings["dicom.max_pdu_length"], 65534)
         self.assertEqual(settings["dicom.duplicates"], "replace")
         self.assertIs(settings["dicom.accept_any_called_ae"], False)
+        self.assertEqual(
+            settings["dicom.default_permissions"],
+            ["store", "query", "retrieve", "worklist"],
+        )
         self.assertEqual(settings["data_directory"], str(Path.cwd() / "d360-data"))
         self.assertEqual(settings["web.token"], "")
+        self.assertEqual(settings["web.monitoring_token"], "")
         self.assertEqual(settings["database.url"], "")
         json.dumps(settings)
 
@@ -36,6 +41,7 @@ class SettingsTests(SynchronousTestCase):
                     "dicom.ae_title": "PACS",
                     "dicom.duplicates": "keep",
                     "web.token": "long secret",
+                    "web.monitoring_token": "another secret",
                     "database.url": "postgresql://d360:password@host/d360",
                 },
             )
@@ -43,9 +49,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings["dicom.ae_title"], "PACS")
         self.assertEqual(settings["dicom.duplicates"], "keep")
         self.assertEqual(settings["web.token"], "***")
+        self.assertEqual(settings["web.monitoring_token"], "***")
         self.assertEqual(settings["database.url"], "***")
         text = json.dumps(settings)
-        self.assertNotIn("long secret", text)
+        self.assertNotIn(" secret", text)
         self.assertNotIn("password", text)
 
     def test_another(self) -> None:
@@ -55,6 +62,7 @@ class SettingsTests(SynchronousTestCase):
             {
                 "data_directory": "here",
                 "workers": 3,
+                "dicom.default_permissions": ["query"],
                 "dicom.duplicates": "keep",
                 "web.token": "long secret",
                 "database.url": "postgresql://d360:password@host/d360",

@@ -10,11 +10,19 @@ from twisted.web.http import CREATED, NO_CONTENT
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from d360.addresses import readAETitle, readHost, readPort
+from d360.addresses import (
+    namesOf,
+    readAETitle,
+    readCertificate,
+    readFlag,
+    readHost,
+    readPermissions,
+    readPort,
+)
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody, log
 from d360.errors import AssociationEnded, AssociationRejected, DIMSEError
 from d360.interfaces import IRemoteAEs, IVerification
-from d360.model import RemoteAE
+from d360.model import ALL_PERMISSIONS, RemoteAE
 
 T = TypeVar("T")
 
@@ -61,7 +69,7 @@ class _RemoteAEResource(JSONResource):
         self._title = title
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """Where it is."""
+        """Where it is, and what it may do."""
         return _asJSON(await _known(self._remoteAEs, self._title))
 
     async def put(self, request: Request) -> dict[str, Any]:
@@ -69,12 +77,19 @@ class _RemoteAEResource(JSONResource):
         body = jsonBody(request)
         host = _take(body, "host", readHost)
         port = _take(body, "port", readPort)
+        permissions = _take(body, "permissions", readPermissions, ALL_PERMISSIONS)
+        tls = _take(body, "tls", readFlag, False)
+        certificate = _take(body, "certificate", readCertificate, "")
         if body:
             raise HTTPError(400, f"unknown: {', '.join(sorted(body))[:200]}")
-        remote = RemoteAE(self._title, host, port)
+        remote = RemoteAE(self._title, host, port, permissions, tls, certificate)
         if await self._remoteAEs.put(remote):
             request.setResponseCode(CREATED)
-        log.info("remote AE {remote} is entered", remote=_name(remote))
+        log.info(
+            "remote AE {remote} is entered; it may {permissions}",
+            remote=_name(remote),
+            permissions=", ".join(namesOf(permissions)) or "do nothing",
+        )
         return _asJSON(remote)
 
     async def delete(self, request: Request) -> None:
@@ -133,7 +148,14 @@ class _EchoResource(JSONResource):
 
 
 def _asJSON(remote: RemoteAE) -> dict[str, Any]:
-    return {"aet": remote.title, "host": remote.host, "port": remote.port}
+    return {
+        "aet": remote.title,
+        "host": remote.host,
+        "port": remote.port,
+        "permissions": namesOf(remote.permissions),
+        "tls": remote.tls,
+        "certificate": remote.certificate,
+    }
 
 
 def _name(remote: RemoteAE) -> str:
@@ -157,9 +179,16 @@ def _unknown(title: str) -> HTTPError:
     )
 
 
-def _take(body: dict[str, Any], name: str, read: Callable[[Any], T]) -> T:
-    """Take a value out of a body."""
+def _take(
+    body: dict[str, Any],
+    name: str,
+    read: Callable[[Any], T],
+    default: T | None = None,
+) -> T:
+    """Take a value out of a body; without a default it must be there."""
     if name not in body:
+        if default is not None:
+            return default
         raise HTTPError(400, f"{name} is missing")
     return _read(name, body.pop(name), read)
 

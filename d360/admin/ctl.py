@@ -38,6 +38,7 @@ exit status: 0 when it was done, 1 when not; the reason is on stderr.
 AE_EXAMPLES = """\
 examples:
   d360ctl ae add WS1 127.0.0.1 11113
+  d360ctl ae add CT1 192.0.2.9 104 --permissions store,worklist
   d360ctl ae echo WS1
   d360ctl ae list
   d360ctl ae list --json | jq -r .aes[].aet
@@ -164,13 +165,23 @@ def listAEs(server: Server, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(answer))
         return
-    rows = [(one["aet"], one["host"], str(one["port"])) for one in answer["aes"]]
+    rows = [_row(one) for one in answer["aes"]]
     if not rows:
         print("there are none; d360ctl ae add TITLE HOST PORT", file=sys.stderr)
         return
-    rows.insert(0, ("AE TITLE", "HOST", "PORT"))
-    # The ports to the right.
-    table([(title, host, f"{port:>5}") for title, host, port in rows])
+    table([("AE TITLE", "HOST", " PORT", "MAY", "TLS", "CERTIFICATE"), *rows])
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    """A remote AE in columns, the port to the right."""
+    return (
+        one["aet"],
+        one["host"],
+        f"{one['port']:>5}",
+        ",".join(one["permissions"]) or "none",
+        "yes" if one["tls"] else "no",
+        one["certificate"],
+    )
 
 
 def addAE(server: Server, arguments: argparse.Namespace) -> None:
@@ -179,14 +190,26 @@ def addAE(server: Server, arguments: argparse.Namespace) -> None:
     digits = re.fullmatch("[0-9]{1,9}", arguments.port)
     port = int(arguments.port) if digits else arguments.port
     body = {"host": arguments.host, "port": port}
+    if arguments.permissions is not None:
+        body["permissions"] = _namesIn(arguments.permissions)
+    if arguments.tls:
+        body["tls"] = True
+    if arguments.certificate:
+        body["certificate"] = arguments.certificate
     answer = server.call("PUT", _pathOf(arguments.title), body)
     title, host = answer["aet"], answer["host"]
+    may = ", ".join(answer["permissions"]) or "do nothing but C-ECHO"
     tell(
         arguments,
         answer,
-        f"{title} is at {host}, port {answer['port']}; to test it: "
+        f"{title} is at {host}, port {answer['port']}, and may {may}; to test it: "
         f"d360ctl ae echo {shlex.quote(title)}",
     )
+
+
+def _namesIn(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [] if text in ("", "none") else [name.strip() for name in text.split(",")]
 
 
 def removeAE(server: Server, arguments: argparse.Namespace) -> None:
@@ -259,8 +282,9 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="the remote AEs",
         description="List, add, remove and test the remote AEs: those that D360 "
-        "sends to, and that may call it where require_known_callers is set. A "
-        "change holds from the next association on.",
+        "sends to, and that may call it where require_known_callers is set; and "
+        "what each of them may do when it calls. A change holds from the next "
+        "association on.",
         epilog=AE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -285,6 +309,25 @@ def _addAECommands(commands: Any, common: Parser) -> None:
         if run is addAE:
             command.add_argument("host", metavar="HOST", help="a name or an IP address")
             command.add_argument("port", metavar="PORT", help="1 to 65535")
+            _addPermissions(command)
+
+
+def _addPermissions(command: argparse.ArgumentParser) -> None:
+    """What a remote AE may do, and how it shows who it is."""
+    command.add_argument(
+        "--permissions",
+        metavar="LIST",
+        help="what it may ask of the server: some of store,query,retrieve,worklist, "
+        "or none; all of them if this is left out",
+    )
+    command.add_argument("--tls", action="store_true", help="call it over TLS")
+    command.add_argument(
+        "--certificate",
+        metavar="FINGERPRINT",
+        default="",
+        help="SHA-256 fingerprint of the certificate that it has to show when it "
+        "calls (openssl x509 -noout -fingerprint -sha256)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

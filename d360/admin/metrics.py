@@ -81,13 +81,15 @@ class MetricsResource(JSONResource):
 
 class MetricsCall(API):
     """
-    C{/metrics}, behind the same token as C{/api}.
+    C{/metrics}, behind the same tokens as C{/api}.
 
-    @param token: see L{API}.
+    @param token: see L{API}, as the next one.
     """
 
-    def __init__(self, resource: MetricsResource, token: str) -> None:
-        super().__init__({}, token)
+    def __init__(
+        self, resource: MetricsResource, token: str, monitoringToken: str = ""
+    ) -> None:
+        super().__init__({}, token, monitoringToken, watched=frozenset({b""}))
         self.putChild(b"", resource)
 
     def render(self, request: Request) -> int:

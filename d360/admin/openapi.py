@@ -28,8 +28,8 @@ _ALWAYS = {
     | {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}},
     "403": refusal(
         "A page of another site is behind the request: its Origin or "
-        "Sec-Fetch-Site says so, or there is no token and its Host is neither an "
-        "IP address nor localhost."
+        "Sec-Fetch-Site says so; or there is no token and its Host is neither an "
+        "IP address nor localhost; or the token is for monitoring only."
     ),
     "413": refusal("The body is too long."),
 }
@@ -79,7 +79,8 @@ def document(names: Iterable[str]) -> Data:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "web.token, if one is configured",
+                    "description": "web.token, if one is configured; to read what "
+                    "names no patient, web.monitoring_token too",
                 }
             },
         },

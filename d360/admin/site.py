@@ -24,6 +24,10 @@ from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
 
+#: What those may read who only watch the server; no patient is named in it.
+_WATCHED = frozenset({b"associations", b"errors", b"rates", b"status"})
+_READING = (b"GET", b"HEAD")
+
 
 class StatusResource(JSONResource):
     """C{/api/status}."""
@@ -114,6 +118,8 @@ class API(Resource):
     C{/api}: looks a call up, after the token was checked.
 
     @param token: what C{Authorization: Bearer} must say; empty for none.
+    @param monitoringToken: what it may say as well, to read what is
+        C{watched}; empty for none.
     @param public: further calls, which need no token.
     """
 
@@ -121,10 +127,14 @@ class API(Resource):
         self,
         calls: dict[bytes, JSONResource],
         token: str,
+        monitoringToken: str = "",
+        watched: frozenset[bytes] = _WATCHED,
         public: dict[bytes, JSONResource] | None = None,
     ) -> None:
         super().__init__()
         self._token = token.encode()
+        self._monitoringToken = monitoringToken.encode()
+        self._watched = watched
         self._public = public or {}
         for name, resource in (calls | self._public).items():
             self.putChild(name, resource)
@@ -132,15 +142,20 @@ class API(Resource):
     def getChildWithDefault(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChildWithDefault}."""
         if self._token and path not in self._public:
-            scheme, _, given = (request.getHeader(b"authorization") or b"").partition(
-                b" "
-            )
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(
-                given.strip(), self._token
-            ):
+            given = _tokenOf(request)
+            if self._isMonitoring(given):
+                if path not in self._watched or request.method not in _READING:
+                    return Refusal(
+                        403, "this token is for monitoring; use that of web.token"
+                    )
+            elif not hmac.compare_digest(given, self._token):
                 request.setHeader(b"www-authenticate", b"Bearer")
                 return Refusal(401, "give the token: Authorization: Bearer ...")
         return super().getChildWithDefault(path, request)
+
+    def _isMonitoring(self, given: bytes) -> bool:
+        ours = self._monitoringToken
+        return bool(ours) and hmac.compare_digest(given, ours)
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChild}."""
@@ -149,6 +164,13 @@ class API(Resource):
     def render(self, request: Request) -> int:
         """C{/api} itself is no call."""
         return Refusal(404, "no such call; see /api/status").render(request)
+
+
+def _tokenOf(request: Request) -> bytes:
+    """What it shows (RFC 6750 2.1); empty for nothing."""
+    header = request.getHeader(b"authorization") or b""
+    scheme, _, given = header.partition(b" ")
+    return given.strip() if scheme.lower() == b"bearer" else b""
 
 
 class _Root(Resource):
@@ -211,16 +233,19 @@ class _Site(Site):
         self.localOnly = localOnly
 
 
-def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
+def makeSite(
+    calls: dict[bytes, JSONResource], token: str, monitoringToken: str = ""
+) -> Site:
     """
     The site of the second port.
 
     @param calls: what stands below C{/api/}, by name.
+    @param token: see L{API}, as the next one.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same
     # for everybody.
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
-    root.putChild(b"api", API(calls, token, public))
+    root.putChild(b"api", API(calls, token, monitoringToken, public=public))
     putPage(root)
     return _Site(root, localOnly=not token)

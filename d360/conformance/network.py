@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pydicom.charset import python_encoding
 
 from d360 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from d360.addresses import namesOf
 from d360.config import DICOM, options
 from d360.conformance.facts import (
     COMMITMENT,
@@ -21,10 +22,11 @@ from d360.conformance.facts import (
     nameOf,
 )
 from d360.conformance.rst import bullets, heading, paragraph, table
+from d360.dimse import status
 from d360.dimse.opener import CONNECT_TIMEOUT, MAX_CONTEXTS
 from d360.dimse.operation import MAX_ELEMENTS
 from d360.metrics.exposition import REASONS
-from d360.model import APPLICATION_CONTEXT
+from d360.model import APPLICATION_CONTEXT, Permission
 from d360.services.answering import MAX_IDENTIFIER_LENGTH
 from d360.services.delivery import RELEASE_TIMEOUT
 from d360.services.matching import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUES
@@ -48,8 +50,41 @@ def network() -> Iterator[str]:
     yield paragraph(
         """D360 has no DICOM security profile: it is meant for a network to which only
         those have access who may use it. With ``dicom.require_known_callers`` it
-        rejects calling AE titles that are not among its remote AEs."""
+        rejects calling AE titles that are not among its remote AEs. What each
+        remote AE may do is configured with it, what others may by
+        ``dicom.default_permissions``:"""
     )
+    yield table(
+        ("Permission", "SOP classes"),
+        [
+            (permission.value, ", ".join(words))
+            for permission, words in _permissions().items()
+        ],
+        (20, 80),
+    )
+    yield paragraph(
+        f"""Presentation contexts of what the requestor may not do are refused with
+        result 1 (user rejection, PS3.8 Table 9-18). A storage SOP class of which it
+        proposes to be the SCP is accepted if it may retrieve; if it may not store as
+        well, it is refused the role of SCU, and a C-STORE is answered
+        {status.NOT_AUTHORIZED:04X}. The requestor is asked for nothing more than its
+        AE title, and C-ECHO is permitted to each."""
+    )
+
+
+def _permissions() -> dict[Permission, list[str]]:
+    """What each of them is needed for."""
+    found: dict[Permission, list[str]] = {one: [] for one in Permission}
+    for words, service in (
+        ("Storage", STORAGE),
+        ("Query", FIND),
+        ("Modality Worklist", WORKLIST),
+        ("Move", MOVE),
+        ("Get", GET),
+    ):
+        if service.permission is not None:
+            found[service.permission].append(words)
+    return found
 
 
 def _model() -> Iterator[str]:
@@ -160,7 +195,8 @@ def _policies() -> Iterator[str]:
         """An association is accepted from whoever calls the AE title of D360. Of the
         transfer syntaxes proposed in a presentation context, the first one that D360
         supports is accepted. The same abstract syntax may be proposed in several
-        contexts. An association of which no context was accepted is still accepted.
+        contexts; those of what the requestor may not do are refused (see 4.6). An
+        association of which no context was accepted is still accepted.
         An association is rejected as follows (PS3.8 Table 9-21)."""
     )
     yield table(
@@ -171,8 +207,8 @@ def _policies() -> Iterator[str]:
     yield heading(2, "4.2.5. Extended negotiation")
     yield bullets(
         [
-            "SCP/SCU Role Selection (PS3.7 D.3.3.4): the requestor may be the SCP of "
-            "storage SOP classes, which C-GET needs.",
+            "SCP/SCU Role Selection (PS3.7 D.3.3.4): a requestor that may retrieve may "
+            "be the SCP of storage SOP classes, which C-GET needs.",
             "Asynchronous operations window, SOP class extended negotiation, SOP class "
             "common extended negotiation and user identity are not answered, which "
             "means that they are not used.",
@@ -235,6 +271,8 @@ def _configuration() -> Iterator[str]:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, frozenset):
+        return ", ".join(namesOf(value))
     return str(getattr(value, "value", value))
 
 

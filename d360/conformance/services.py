@@ -289,8 +289,9 @@ def differences() -> Iterator[str]:
             "Any character set is read; answers may be in ISO_IR 192.",
             "IPv6, and host names for remote AEs.",
             "SCP/SCU Role Selection, without which there is no C-GET.",
-            "Status 0211 for operations that a SOP class does not have, and 0110 for "
-            "an error of D360 in a C-ECHO.",
+            "Status 0211 for operations that a SOP class does not have, 0124 for those "
+            "that the requestor is not permitted, and 0110 for an error of D360 in a "
+            "C-ECHO.",
         ]
     )
     yield paragraph("Only in that statement:")

@@ -39,6 +39,10 @@ _UNRECOGNIZED = Meaning(
     status.UNRECOGNIZED_OPERATION, "The SOP class does not have this operation."
 )
 
+_NOT_AUTHORIZED = Meaning(
+    status.NOT_AUTHORIZED, "The requestor is not permitted to do this."
+)
+
 _FIND = (
     Meaning(status.PENDING, "A match; all keys were taken into account."),
     Meaning(
@@ -56,6 +60,7 @@ _FIND = (
         status.CANNOT_UNDERSTAND,
         "The identifier cannot be decoded or is beyond a limit; an error of D360.",
     ),
+    _NOT_AUTHORIZED,
     _UNRECOGNIZED,
 )
 
@@ -88,6 +93,7 @@ _GET = (
         status.CANNOT_UNDERSTAND,
         "The identifier cannot be decoded or is beyond a limit; an error of D360.",
     ),
+    _NOT_AUTHORIZED,
     _UNRECOGNIZED,
 )
 
@@ -118,6 +124,7 @@ STATUSES: dict[str, tuple[Meaning, ...]] = {
             status.SOP_CLASS_NOT_SUPPORTED,
             "The SOP class is not that of the presentation context.",
         ),
+        _NOT_AUTHORIZED,
         _UNRECOGNIZED,
     ),
     "C-FIND": _FIND,
@@ -145,6 +152,7 @@ STATUSES: dict[str, tuple[Meaning, ...]] = {
             "The request is beyond a limit, or the database is not available.",
         ),
         Meaning(status.PROCESSING_FAILURE, "An error of D360."),
+        _NOT_AUTHORIZED,
         _UNRECOGNIZED,
     ),
     "C-MOVE": (

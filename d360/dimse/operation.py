@@ -181,10 +181,11 @@ class Operation:
         if not self._awaitsDataset:
             return succeed(None)
         self._consumer = consumer
-        self._delivered = Deferred()
+        delivered = self._delivered = Deferred()
         consumer.registerProducer(self, True)
+        # What has come already is handed out before this returns, to its end.
         self.association.letGo("unwanted")
-        return self._delivered
+        return delivered
 
     def fragmentReceived(self, fragment: Fragment) -> None:
         """A piece of its data set came."""
@@ -239,11 +240,11 @@ class Operation:
         """
         if not self._awaitsDataset:
             return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._datasetEnd.append(waiter)
         if self._consumer is None:
             self._discarding = True
             self.association.letGo("unwanted")
-        waiter: Deferred[None] = Deferred()
-        self._datasetEnd.append(waiter)
         return waiter
 
     # --- the responses go out

@@ -412,24 +412,33 @@ def forget(path: str) -> Statement:
 
 # --- remote AEs -------------------------------------------------------------------
 
-REMOTE_AES = Statement("SELECT title, host, port FROM remote_aes ORDER BY title")
+_REMOTE_AE = "title, host, port, permissions, tls, certificate"
+
+REMOTE_AES = Statement(f"SELECT {_REMOTE_AE} FROM remote_aes ORDER BY title")
 
 
 def remoteAE(title: str) -> Statement:
-    """Title, host and port of one, if there is such."""
-    return Statement(
-        "SELECT title, host, port FROM remote_aes WHERE title = %s", (title,)
-    )
+    """One, if there is such: its columns in the order of L{d360.model.RemoteAE}."""
+    return Statement(f"SELECT {_REMOTE_AE} FROM remote_aes WHERE title = %s", (title,))
 
 
-def putRemoteAE(title: str, host: str, port: int) -> Statement:
+def putRemoteAE(
+    title: str,
+    host: str,
+    port: int,
+    permissions: list[str],
+    tls: bool,
+    certificate: str,
+) -> Statement:
     """Add or replace one; whether it is new, as one boolean."""
     # A row that took the place of another has locked that one: its xmax.
     return Statement(
-        "INSERT INTO remote_aes (title, host, port) VALUES (%s, %s, %s)"
+        f"INSERT INTO remote_aes ({_REMOTE_AE}) VALUES (%s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (title) DO UPDATE SET host = excluded.host,"
-        " port = excluded.port RETURNING xmax = 0",
-        (title, host, port),
+        " port = excluded.port, permissions = excluded.permissions,"
+        " tls = excluded.tls, certificate = excluded.certificate"
+        " RETURNING xmax = 0",
+        (title, host, port, permissions, tls, certificate),
     )
 
 

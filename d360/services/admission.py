@@ -8,11 +8,16 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.errors import AssociationRejected, DatabaseError
-from d360.interfaces import IAdmission, IRemoteAEs
-from d360.model import AssociationRequest
+from d360.interfaces import IAdmission, ICallers, IRemoteAEs
+from d360.model import (
+    ALL_PERMISSIONS,
+    AssociationRequest,
+    Permission,
+    RemoteAE,
+)
 
 
-@implementer(IAdmission)
+@implementer(IAdmission, ICallers)
 class Admission:
     """
     Admits those who call us by our AE title, while there is room.
@@ -20,7 +25,9 @@ class Admission:
     @param aeTitle: ours.
     @param acceptAnyCalledAE: whatever AE title they call us by.
     @param maxAssociations: how many may be open at the same time.
-    @param callers: who may call; C{None} for whoever does.
+    @param remoteAEs: what those may do that are known.
+    @param requireKnown: others may not call.
+    @param default: what they may do, if they may call.
     @param share: how many of these there is room for here, where others admit
         the rest; C{None} for all.
     """
@@ -30,17 +37,23 @@ class Admission:
         aeTitle: str,
         acceptAnyCalledAE: bool,
         maxAssociations: int,
-        callers: IRemoteAEs | None = None,
+        remoteAEs: IRemoteAEs,
+        requireKnown: bool = False,
+        default: frozenset[Permission] = ALL_PERMISSIONS,
         share: int | None = None,
     ) -> None:
         self._aeTitle = aeTitle
         self._acceptAnyCalledAE = acceptAnyCalledAE
         self._maxAssociations = maxAssociations
-        self._callers = callers
+        self._remoteAEs = remoteAEs
+        self._requireKnown = requireKnown
+        self._default = default
         self._room = maxAssociations if share is None else share
 
     @asynchronous
-    async def admit(self, request: AssociationRequest, live: int) -> None:
+    async def admit(
+        self, request: AssociationRequest, live: int
+    ) -> frozenset[Permission] | None:
         """See L{IAdmission.admit}."""
         if live >= self._room:
             raise AssociationRejected(
@@ -50,17 +63,25 @@ class Admission:
             raise AssociationRejected(
                 1, 1, 7, f"called AE title is {request.calledAETitle!r}"
             )
-        if self._callers is not None:
-            await self._checkCaller(self._callers, request.callingAETitle)
-
-    async def _checkCaller(self, callers: IRemoteAEs, title: str) -> None:
+        title = request.callingAETitle
         try:
-            known = await callers.get(title)
+            remote = await self._remoteAEs.get(title)
         except DatabaseError as error:
+            if not self._requireKnown:
+                return None
             raise AssociationRejected(
                 2, 3, 1, f"whether {title!r} may call is not known: {error}"
             ) from None
-        if known is None:
+        if remote is None and self._requireKnown:
             raise AssociationRejected(
                 1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
             )
+        return self._permissionsOf(remote)
+
+    @asynchronous
+    async def permissionsOf(self, aeTitle: str) -> frozenset[Permission]:
+        """See L{ICallers.permissionsOf}."""
+        return self._permissionsOf(await self._remoteAEs.get(aeTitle))
+
+    def _permissionsOf(self, remote: RemoteAE | None) -> frozenset[Permission]:
+        return self._default if remote is None else remote.permissions

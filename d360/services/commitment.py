@@ -30,7 +30,12 @@ from d360.interfaces import (
     IOperation,
     IServiceClass,
 )
-from d360.model import CommitmentRequest, PresentationContext, Referenced
+from d360.model import (
+    CommitmentRequest,
+    Permission,
+    PresentationContext,
+    Referenced,
+)
 from d360.services import transfersyntaxes
 from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from d360.services.uids import cleanUID, isUID
@@ -178,6 +183,7 @@ class CommitmentService:
 
     sopClasses = frozenset({STORAGE_COMMITMENT})
     commandFields = frozenset({_N_ACTION})
+    permission = Permission.STORE
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.interfaces import IIndex, IOperation, IServiceClass
+from d360.model import Permission
 from d360.services import transfersyntaxes
 from d360.services.answering import C_FIND, MAX_IDENTIFIER_LENGTH, answer
 from d360.services.identifiers import Field, IdentifierEncoder
@@ -71,6 +72,7 @@ class FindService:
 
     sopClasses = frozenset({PATIENT_ROOT_FIND, STUDY_ROOT_FIND})
     commandFields = frozenset({C_FIND})
+    permission = Permission.QUERY
 
     def __init__(self, index: IIndex, aeTitle: str) -> None:
         self._index = index

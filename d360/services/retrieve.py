@@ -24,7 +24,7 @@ from d360.interfaces import (
     IRemoteAEs,
     IServiceClass,
 )
-from d360.model import Command, Query, RemoteAE
+from d360.model import Command, Permission, Query, RemoteAE
 from d360.services import transfersyntaxes
 from d360.services.answering import MAX_IDENTIFIER_LENGTH
 from d360.services.delivery import Delivery, Lane
@@ -53,6 +53,8 @@ _ROOTS = {
 
 class _RetrieveService:
     """What C-MOVE and C-GET have in common."""
+
+    permission = Permission.RETRIEVE
 
     def __init__(self, index: IIndex, sender: Sender, clock: IReactorTime) -> None:
         self._index = index

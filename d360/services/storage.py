@@ -35,6 +35,7 @@ from d360.model import (
     InstanceRecord,
     Location,
     Outcome,
+    Permission,
     Registration,
 )
 from d360.services import transfersyntaxes
@@ -186,6 +187,7 @@ class StorageService:
 
     sopClasses = STORAGE
     commandFields = frozenset({_C_STORE})
+    permission = Permission.STORE
 
     def __init__(
         self,

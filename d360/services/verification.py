@@ -34,6 +34,7 @@ class VerificationService:
 
     sopClasses = frozenset({VERIFICATION})
     commandFields = frozenset({_C_ECHO})
+    permission = None
 
     def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
         return transfersyntaxes.QUERY

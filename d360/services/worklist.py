@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.interfaces import IOperation, IServiceClass, IWorklist
+from d360.model import Permission
 from d360.services import transfersyntaxes
 from d360.services.answering import C_FIND, MAX_IDENTIFIER_LENGTH, answer
 from d360.services.sopclasses import MODALITY_WORKLIST_FIND
@@ -22,6 +23,7 @@ class WorklistService:
 
     sopClasses = frozenset({MODALITY_WORKLIST_FIND})
     commandFields = frozenset({C_FIND})
+    permission = Permission.WORKLIST
 
     def __init__(self, worklist: IWorklist) -> None:
         self._worklist = worklist

@@ -9,18 +9,22 @@ from __future__ import annotations
 from d360.errors import AssociationRejected, PDUError
 from d360.interfaces import ISupportedSyntaxes
 from d360.model import (
+    ALL_PERMISSIONS,
     APPLICATION_CONTEXT,
     AssociationAcceptance,
     AssociationRequest,
     ContextResult,
     EstablishedAssociation,
+    Permission,
     PresentationContext,
     ProposedContext,
     RoleSelection,
 )
 from d360.ul.framing import SHORTEST_MAXIMUM
 
+# PS3.8 Table 9-18.
 _ACCEPTANCE = 0
+_USER_REJECTION = 1
 _ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
@@ -68,6 +72,7 @@ def accept(
     maxPDULength: int,
     implementationClassUID: str,
     implementationVersion: str,
+    permissions: frozenset[Permission] | None = ALL_PERMISSIONS,
 ) -> AssociationAcceptance:
     """
     Answer each proposed context, in the order of the request.
@@ -77,8 +82,15 @@ def accept(
     D.3.3.7).
 
     @param maxPDULength: the longest PDU that we receive.
+    @param permissions: what the requestor may do; C{None} while that is not
+        known, and everything is accepted.
     """
-    results = tuple(_answer(context, supported) for context in request.contexts)
+    permitted = ALL_PERMISSIONS if permissions is None else permissions
+    proposed = {role.sopClass: role for role in request.roles}
+    results = tuple(
+        _answer(context, proposed.get(context.abstractSyntax), supported, permitted)
+        for context in request.contexts
+    )
     accepted = {
         context.abstractSyntax
         for context, result in zip(request.contexts, results, strict=True)
@@ -87,34 +99,65 @@ def accept(
     return AssociationAcceptance(
         results=results,
         roles=tuple(
-            _grant(role, supported)
+            _grant(role, supported, permitted)
             for role in request.roles
             if role.sopClass in accepted
         ),
         maxPDULength=maxPDULength,
         implementationClassUID=implementationClassUID,
         implementationVersion=implementationVersion,
+        permissions=permissions,
     )
 
 
-def _answer(context: ProposedContext, supported: ISupportedSyntaxes) -> ContextResult:
+def _answer(
+    context: ProposedContext,
+    role: RoleSelection | None,
+    supported: ISupportedSyntaxes,
+    permissions: frozenset[Permission],
+) -> ContextResult:
     """PS3.8 9.3.3.2: of what both know, the first that the requestor names."""
     ours = supported.transferSyntaxesFor(context.abstractSyntax)
     # Of no meaning in a refusal, but a field that must hold a UID.
     first = context.transferSyntaxes[0]
     if ours is None:
         return ContextResult(context.contextID, _ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
+    wanted = role or RoleSelection(context.abstractSyntax, True, False)
+    if not _grantsAny(wanted, supported, permissions) and _grantsAny(
+        wanted, supported, ALL_PERMISSIONS
+    ):
+        return ContextResult(context.contextID, _USER_REJECTION, first)
     for transferSyntax in context.transferSyntaxes:
         if transferSyntax in ours:
             return ContextResult(context.contextID, _ACCEPTANCE, transferSyntax)
     return ContextResult(context.contextID, _TRANSFER_SYNTAXES_NOT_SUPPORTED, first)
 
 
-def _grant(role: RoleSelection, supported: ISupportedSyntaxes) -> RoleSelection:
+def _grant(
+    role: RoleSelection,
+    supported: ISupportedSyntaxes,
+    permissions: frozenset[Permission],
+) -> RoleSelection:
     """PS3.7 D.3.3.4: a role that was not proposed cannot be granted."""
     return RoleSelection(
-        role.sopClass, role.scu, role.scp and supported.grantsSCPRole(role.sopClass)
+        role.sopClass,
+        role.scu and supported.grantsSCURole(role.sopClass, permissions),
+        role.scp and supported.grantsSCPRole(role.sopClass, permissions),
     )
+
+
+def _grantsAny(
+    role: RoleSelection,
+    supported: ISupportedSyntaxes,
+    permissions: frozenset[Permission],
+) -> bool:
+    granted = _grant(role, supported, permissions)
+    return granted.scu or granted.scp
+
+
+def refusedCount(acceptance: AssociationAcceptance) -> int:
+    """How many contexts were refused because the requestor may not use them."""
+    return sum(one.result == _USER_REJECTION for one in acceptance.results)
 
 
 def establish(
@@ -143,6 +186,7 @@ def establish(
         contexts=_agreed(request, acceptance),
         peerImplementationClassUID=peer.implementationClassUID,
         peerImplementationVersion=peer.implementationVersion,
+        permissions=acceptance.permissions,
     )
 
 

@@ -30,6 +30,7 @@ from d360.model import (
     AssociationAcceptance,
     AssociationRequest,
     EstablishedAssociation,
+    Permission,
     PresentationContext,
 )
 from d360.ul import negotiation, pdus
@@ -248,6 +249,15 @@ class AssociationSteps(Protocol):
         self._send(pdus.encodeAcceptance(acceptance, self._request))
         self._role.associations.established()
         self._isCounted = True
+        refused = negotiation.refusedCount(acceptance)
+        if refused:
+            self.log.info(
+                "association {association} with {peer}: {callingAETitle} may not "
+                "use {refused} of the contexts that it proposes; d360ctl ae list "
+                "tells what it may",
+                refused=refused,
+                **self._fields(),
+            )
         try:
             self._user = self._role.buildUser()
         except Exception:
@@ -328,13 +338,14 @@ class AssociationSteps(Protocol):
         open_ = associations.live + associations.admitting
         associations.admitting += 1
 
-        def accept(_: None) -> AssociationAcceptance:
+        def accept(permissions: frozenset[Permission] | None) -> AssociationAcceptance:
             return negotiation.accept(
                 request,
                 role.supported,
                 self._settings.maxPDULength,
                 self._settings.implementationClassUID,
                 self._settings.implementationVersion,
+                permissions,
             )
 
         def decided(result: Any) -> Any:

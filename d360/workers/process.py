@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -35,6 +35,9 @@ from d360.workers.wire import (
 
 #: The descriptor of the way to the server, in the worker.
 WIRE = 3
+
+#: That of the number by which it sees that remote AEs have changed.
+CHANGES = 4
 
 #: Seconds after the end of a worker in which lines of it may still come.
 LAST_LINES = 1.0
@@ -94,6 +97,7 @@ class WorkerProcess(ProcessProtocol):
     @ivar isReady: it takes connections.
     @ivar report: what it said last of itself.
     @param write: takes its lines of the log.
+    @param inherited: further descriptors that it has: those of ours, by its own.
     """
 
     transport: Any
@@ -104,6 +108,7 @@ class WorkerProcess(ProcessProtocol):
         number: int,
         owner: Any,
         write: Callable[[bytes], None],
+        inherited: Mapping[int, int] | None = None,
     ) -> None:
         self.number = number
         self.pid = 0
@@ -113,6 +118,7 @@ class WorkerProcess(ProcessProtocol):
         self.log = ContextLogger("d360.workers", f"worker {number}")
         self._reactor = reactor
         self._owner = owner
+        self._inherited = dict(inherited or {})
         self._lines = (WholeLines(write), WholeLines(write))
         self._handed: deque[tuple[socket.socket, str]] = deque()
         self._taken = 0
@@ -137,7 +143,13 @@ class WorkerProcess(ProcessProtocol):
                 sys.executable,
                 commandOf("d360.worker"),
                 environment(),
-                childFDs={0: "w", 1: "r", 2: "r", WIRE: theirs.fileno()},
+                childFDs={
+                    0: "w",
+                    1: "r",
+                    2: "r",
+                    WIRE: theirs.fileno(),
+                    **self._inherited,
+                },
             )
             self.pid = process.pid
             self.connect(ours)

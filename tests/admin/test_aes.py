@@ -19,7 +19,13 @@ from d360.model import RemoteAE
 from tests.admin.test_site import SiteTestCase
 from tests.contracts.memoryremoteaes import MemoryRemoteAEs
 
-WS1 = {"aet": "WS1", "host": "127.0.0.1", "port": 11113}
+#: What is not said of one.
+DEFAULTS = {
+    "permissions": ["store", "query", "retrieve", "worklist"],
+    "tls": False,
+    "certificate": "",
+}
+WS1 = {"aet": "WS1", "host": "127.0.0.1", "port": 11113, **DEFAULTS}
 PLACE = b'{"host": "127.0.0.1", "port": 11113}'
 
 
@@ -66,7 +72,7 @@ class ListTests(RemoteAEsTestCase):
         self.assertEqual(
             answer.json["aes"],
             [
-                {"aet": title, "host": "127.0.0.1", "port": 11113}
+                {"aet": title, "host": "127.0.0.1", "port": 11113, **DEFAULTS}
                 for title in ("CT", "WS2", "a")
             ],
         )
@@ -111,11 +117,31 @@ class RemoteAETests(RemoteAEsTestCase):
         answer = self.call("PUT", "/api/aes/WS1", PLACE)
         self.assertEqual((answer.code, answer.json), (201, WS1))
         answer = self.call("PUT", "/api/aes/WS1", b'{"port": 104, "host": "ws1"}')
-        expected = {"aet": "WS1", "host": "ws1", "port": 104}
+        expected = {"aet": "WS1", "host": "ws1", "port": 104, **DEFAULTS}
         self.assertEqual((answer.code, answer.json), (200, expected))
         self.assertEqual(self.call("GET", "/api/aes/WS1").json, expected)
         self.assertEqual(self.call("HEAD", "/api/aes/WS1").code, 200)
         self.assertEqual(self.kept(), [expected])
+
+    def test_permissions(self) -> None:
+        """What it may do and how it shows who it is; a PUT replaces all of it."""
+        digits = "0123456789abcdef" * 4
+        for given, kept in (
+            ({"permissions": ["worklist", "store"]},
+             {"permissions": ["store", "worklist"]}),
+            ({"permissions": []}, {"permissions": []}),
+            ({"tls": True}, {"tls": True}),
+            ({"certificate": digits.upper()}, {"certificate": digits}),
+            ({"certificate": ":".join([digits[:2]] * 32)},
+             {"certificate": digits[:2] * 32}),
+            ({"permissions": ["query"], "tls": True, "certificate": digits},) * 2,
+            (DEFAULTS, DEFAULTS),
+        ):  # fmt: skip
+            body = json.dumps({"host": "127.0.0.1", "port": 11113, **given}).encode()
+            answer = self.call("PUT", "/api/aes/WS1", body)
+            self.assertEqual(answer.json, {**WS1, **kept})
+            self.assertEqual(self.call("GET", "/api/aes/WS1").json, {**WS1, **kept})
+            self.assertEqual(self.kept(), [{**WS1, **kept}])
 
     def test_delete(self) -> None:
         """204 and no body; the connection is still of use."""
@@ -196,6 +222,15 @@ class RemoteAETests(RemoteAEsTestCase):
             (b'{"host": "ws1", "port": true}', "from 1 to 65535"),
             (b'{"host": "ws1", "port": NaN}', "NaN is no number"),
             (b'{"host": "ws1", "port": 104, "aet": "X"}', "unknown: aet"),
+            (b'{"host": "ws1", "port": 104, "permissions": ["echo"]}', "'echo'"),
+            (b'{"host": "ws1", "port": 104, "permissions": "store"}', "a list of"),
+            (b'{"host": "ws1", "port": 104, "permissions": null}', "a list of"),
+            (
+                b'{"host": "ws1", "port": 104, "tls": 1}',
+                "tls 1 is not right: give true",
+            ),
+            (b'{"host": "ws1", "port": 104, "certificate": "ab"}', "SHA-256"),
+            (b'{"host": "ws1", "port": 104, "certificate": null}', "a text"),
             (b'{"host": "ws1", "port": 104, "b": 1, "a": 1}', "unknown: a, b"),
             (b'{"host": "' + b"h" * 500000 + b'", "port": 104}', "a host name"),
             (b'{"' + b"h" * 500000 + b'": 1}', "host is missing"),

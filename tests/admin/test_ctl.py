@@ -359,12 +359,19 @@ class ReindexTests(CtlTestCase):
             self.assertEqual(self.connections.calls[-1][0], "DELETE /api/reindex")
 
 
-WS1 = {"aet": "WS1", "host": "127.0.0.1", "port": 11113}
+WS1 = {
+    "aet": "WS1",
+    "host": "127.0.0.1",
+    "port": 11113,
+    "permissions": ["store", "query", "retrieve", "worklist"],
+    "tls": False,
+    "certificate": "",
+}
 
 LIST = """\
-AE TITLE  HOST              PORT
-CT 1      ct1.example.org    104
-WS1       127.0.0.1        11113
+AE TITLE  HOST              PORT  MAY                            TLS  CERTIFICATE
+CT 1      ct1.example.org    104  none                           yes  aabb
+WS1       127.0.0.1        11113  store,query,retrieve,worklist  no
 """
 
 
@@ -373,7 +380,14 @@ class AETests(CtlTestCase):
 
     def test_list(self) -> None:
         """Aligned for people, as it came for scripts."""
-        ct = {"aet": "CT 1", "host": "ct1.example.org", "port": 104}
+        ct = {
+            "aet": "CT 1",
+            "host": "ct1.example.org",
+            "port": 104,
+            "permissions": [],
+            "tls": True,
+            "certificate": "aabb",
+        }
         self.connections.answers["GET /api/aes"] = (200, {"aes": [ct, WS1]})
         self.assertEqual(self.run_("ae", "list"), (0, LIST, ""))
         for arguments in (
@@ -400,12 +414,33 @@ class AETests(CtlTestCase):
         self.assertEqual((status, errors), (0, ""))
         self.assertEqual(
             output,
-            "WS1 is at 127.0.0.1, port 11113; to test it: d360ctl ae echo WS1\n",
+            "WS1 is at 127.0.0.1, port 11113, and may store, query, retrieve, "
+            "worklist; to test it: d360ctl ae echo WS1\n",
         )
         ((_, body, _),) = self.connections.calls
         self.assertEqual(body, {"host": "127.0.0.1", "port": 11113})
         status, output, _ = self.run_("ae", "add", "WS1", "h", "1", "--json")
         self.assertEqual((status, json.loads(output)), (0, WS1))
+
+    def test_addRestricted(self) -> None:
+        """What it may do, and how it shows who it is."""
+        answer = {**WS1, "permissions": []}
+        self.connections.answers["PUT /api/aes/WS1"] = (200, answer)
+        place = {"host": "h", "port": 104}
+        for arguments, more in (
+            (("--permissions", "store,query"), {"permissions": ["store", "query"]}),
+            (("--permissions", "store, query"), {"permissions": ["store", "query"]}),
+            (("--permissions=",), {"permissions": []}),
+            (("--permissions=none",), {"permissions": []}),
+            (("--permissions=echo,",), {"permissions": ["echo", ""]}),
+            (("--tls",), {"tls": True}),
+            (("--certificate", "AB:CD"), {"certificate": "AB:CD"}),
+            (("--certificate", ""), {}),
+        ):
+            status, output, _ = self.run_("ae", "add", "WS1", "h", "104", *arguments)
+            self.assertEqual(status, 0)
+            self.assertIn("may do nothing but C-ECHO", output)
+            self.assertEqual(self.connections.calls[-1][1], place | more)
 
     def test_titles(self) -> None:
         """Whatever is given is encoded into the URL, the server judges it."""

@@ -82,6 +82,19 @@ class MetricsTests(MetricsTestCase):
         self.assertEqual((answer.code, answer.body), (200, b""))
         self.assertEqual(answer.headers["content-length"], "15")
 
+    def test_monitoringToken(self) -> None:
+        """It is what that is for."""
+        resource = MetricsResource(
+            FakeExposition(), self.workers, self, self, self.clock, self.inThread
+        )
+        call = MetricsCall(resource, "long secret", "another secret")
+        self.site.resource.putChild(b"metrics", call)
+        for given, code in (("another secret", 200), ("long secret", 200), ("no", 401)):
+            answer = self.call("GET", "/metrics", Authorization=f"Bearer {given}")
+            self.assertEqual(answer.code, code)
+        shown = {"Authorization": "Bearer another secret"}
+        self.assertEqual(self.call("POST", "/metrics", b"{}", **shown).code, 403)
+
     def test_others(self) -> None:
         """No other method, and nothing below."""
         self.refused(405, "POST", "/metrics", b"{}")

@@ -152,7 +152,7 @@ def readAnswer(data: bytes) -> Answer:
 class SiteTestCase(SynchronousTestCase):
     """A site with all the calls."""
 
-    token = ""
+    token = monitoringToken = ""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -174,7 +174,7 @@ class SiteTestCase(SynchronousTestCase):
             b"broken": Broken(),
             b"slow": self.slow,
         }
-        self.site: Site = makeSite(calls, self.token)
+        self.site: Site = makeSite(calls, self.token, self.monitoringToken)
         self.site.timeOut = None
 
     def connect(self, data: bytes) -> StringTransport:
@@ -474,3 +474,35 @@ class TokenTests(SiteTestCase):
                 "GET", "/api/status", Authorization=f"{scheme} long secret"
             )
             self.assertEqual(answer.code, 200)
+
+
+class MonitoringTokenTests(SiteTestCase):
+    """C{web.monitoring_token}: to watch, and nothing else."""
+
+    token, monitoringToken = "long secret", "another secret"
+
+    def asked(self, method: str, path: str, given: str, body: bytes = b"") -> int:
+        """The status of the answer."""
+        shown = {"Authorization": f"Bearer {given}"}
+        return self.call(method, path, body, **shown).code
+
+    def test_watched(self) -> None:
+        """What names no patient is read with either."""
+        for given in (self.token, self.monitoringToken):
+            for method in ("GET", "HEAD"):
+                self.assertEqual(self.asked(method, "/api/status", given), 200)
+
+    def test_others(self) -> None:
+        """403, so that nobody is asked for a token that he has; 401 for none."""
+        for method, path, body in (
+            ("GET", "/api/reindex", b""),
+            ("POST", "/api/reindex", b"{}"),
+            ("DELETE", "/api/reindex", b""),
+            ("POST", "/api/status", b"{}"),
+            ("GET", "/api/nothing", b""),
+        ):
+            code = self.asked(method, path, self.monitoringToken, body)
+            self.assertEqual(code, 403, path)
+            self.assertEqual(self.asked(method, path, "another", body), 401)
+        self.assertEqual(self.reindex.calls, [])
+        self.assertEqual(self.call("GET", "/api/status").code, 401)

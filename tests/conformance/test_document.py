@@ -88,23 +88,37 @@ class ServicesTests(ServiceTestCase):
         }
 
 
+_RETRIEVE = (
+    *("retrieve.py", "selection.py", "matching.py"),
+    *("suboperations.py", "permitted.py"),
+)
+
 #: The modules whose code answers the operations of a service, beside
 #: C{association.py} and C{operation.py}.
 MODULES = {
     "C-ECHO": ("verification.py",),
-    "C-STORE": ("storage.py",),
+    "C-STORE": ("storage.py", "permitted.py"),
     "C-FIND": (
         *("find.py", "matching.py", "answering.py"),
-        *("worklist.py", "worklistquestions.py"),
+        *("worklist.py", "worklistquestions.py", "permitted.py"),
     ),
-    "C-MOVE": ("retrieve.py", "selection.py", "matching.py", "suboperations.py"),
-    "C-GET": ("retrieve.py", "selection.py", "matching.py", "suboperations.py"),
-    "N-ACTION": ("commitment.py",),
+    "C-MOVE": _RETRIEVE,
+    "C-GET": _RETRIEVE,
+    "N-ACTION": ("commitment.py", "permitted.py"),
 }
 
 #: Named there, and no answer to this.
 NOT_ANSWERED = {
-    "C-GET": {status.MOVE_DESTINATION_UNKNOWN},
+    # Out of resources has several values; each service has its own.
+    "C-GET": {
+        status.MOVE_DESTINATION_UNKNOWN,
+        status.OUT_OF_RESOURCES,
+        status.RESOURCE_LIMITATION,
+    },
+    "C-MOVE": {status.OUT_OF_RESOURCES, status.RESOURCE_LIMITATION},
+    "C-STORE": {status.UNABLE_TO_CALCULATE_MATCHES, status.RESOURCE_LIMITATION},
+    "C-FIND": {status.UNABLE_TO_CALCULATE_MATCHES, status.RESOURCE_LIMITATION},
+    "N-ACTION": {status.OUT_OF_RESOURCES, status.UNABLE_TO_CALCULATE_MATCHES},
     # What we say of a remote AE that we have sent a C-ECHO to.
     "C-ECHO": {status.SOP_CLASS_NOT_SUPPORTED},
 }

@@ -384,11 +384,12 @@ class StatusTests(SynchronousTestCase):
 
     #: Sent beyond the statement.
     BEYOND = {
-        # PS3.7 9.1: an operation that the SOP class does not have.
-        "C-STORE": {"0211"},
-        "C-FIND": {"0211"},
-        "C-MOVE": {"0211"},
-        "C-GET": {"0211"},
+        # PS3.7 Annex C: an operation that the SOP class does not have, and one
+        # that the requestor may not use.
+        "C-STORE": {"0124", "0211"},
+        "C-FIND": {"0124", "0211"},
+        "C-MOVE": {"0124", "0211"},
+        "C-GET": {"0124", "0211"},
     }
 
     #: Never sent.

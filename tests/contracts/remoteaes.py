@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import gatherResults
 
 from d360.interfaces import IRemoteAEs
-from d360.model import RemoteAE
+from d360.model import ALL_PERMISSIONS, Permission, RemoteAE
 from tests.contracts.instances import assertSameSignatures
 
 WS1 = RemoteAE("WS1", "127.0.0.1", 11113)
@@ -36,6 +37,30 @@ class RemoteAEsContract:
         self.assertIs(await self.remoteAEs.put(moved), False)
         self.assertEqual(await self.remoteAEs.get("WS1"), moved)
         self.assertEqual(await self.remoteAEs.all(), (moved,))
+
+    async def test_permissions(self: Any) -> None:
+        """A set, all of it if nothing is said; it may be empty."""
+        await self.remoteAEs.put(WS1)
+        kept = await self.remoteAEs.get("WS1")
+        self.assertEqual(kept.permissions, ALL_PERMISSIONS)
+        for permissions in (
+            frozenset(),
+            frozenset({Permission.QUERY}),
+            frozenset({Permission.WORKLIST, Permission.STORE}),
+            ALL_PERMISSIONS,
+        ):
+            restricted = evolve(WS1, permissions=permissions)
+            self.assertIs(await self.remoteAEs.put(restricted), False)
+            self.assertEqual(await self.remoteAEs.get("WS1"), restricted)
+            self.assertEqual(await self.remoteAEs.all(), (restricted,))
+
+    async def test_security(self: Any) -> None:
+        """TLS, and the certificate that it has to show; replaced with the rest."""
+        secured = evolve(WS1, tls=True, certificate="0123456789abcdef" * 4)
+        await self.remoteAEs.put(secured)
+        self.assertEqual(await self.remoteAEs.get("WS1"), secured)
+        await self.remoteAEs.put(WS1)
+        self.assertEqual(await self.remoteAEs.get("WS1"), WS1)
 
     async def test_remove(self: Any) -> None:
         """One goes, the others stay; then it is new again."""

@@ -99,6 +99,31 @@ class DatasetTests(AssociationTestCase):
         producer.pauseProducing()
         self.assertTrue(self.upperLayer.receiving)
 
+    def buffered(self, data: bytes) -> None:
+        """As soon as we receive on, a data set is there that came meanwhile."""
+
+        def resume() -> None:
+            self.upperLayer.receiving = True
+            self.receiveData(3, data)
+
+        self.patch(self.upperLayer, "resumeReceiving", resume)
+
+    def test_askedForLater(self) -> None:
+        """A service that did something else first gets what is there already."""
+        consumer = RecordingConsumer()
+        self.receive(3, STORE)
+        self.assertFalse(self.upperLayer.receiving)
+        self.buffered(b"abcd")
+        self.successResultOf(self.service.operations[0].deliverDataset(consumer))
+        self.assertEqual(consumer.data, b"abcd")
+
+    def test_thrownAwayLater(self) -> None:
+        """So is one that refuses only then."""
+        self.receive(3, STORE)
+        self.buffered(b"abcd")
+        self.successResultOf(self.service.operations[0].respond(0x0124))
+        self.assertEqual(self.responses()[0].Status, 0x0124)
+
     def test_thrownAway(self) -> None:
         """An answer waits until the data set that nobody wants was read."""
         self.receive(3, STORE)

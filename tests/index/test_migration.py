@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import psycopg2
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.errors import StartupError
@@ -16,7 +17,7 @@ from tests.contracts.postgres import (
     sharedServer,
 )
 
-LATEST = 5
+LATEST = 7
 
 PATIENT = (
     "INSERT INTO patients (identity, patient_id, issuer_of_patient_id,"
@@ -50,6 +51,25 @@ class MigrationTests(SynchronousTestCase):
             for table, count in (("patients", 1), ("remote_aes", 0)):
                 rows = execute(url, f"SELECT count(*)::int FROM {table}")
                 self.assertEqual(rows, [(count,)])
+
+    def test_remoteAEs(self) -> None:
+        """
+        To 6: those that are known may do what they could do, and whoever adds
+        one says what it may.
+        """
+        known = migration.migrations()
+        url = self.fresh()
+        self.patch(migration, "migrations", lambda: known[:5])
+        checkAndMigrate(url)
+        add = "INSERT INTO remote_aes (title, host, port) VALUES ('%s', 'h', 104)"
+        execute(url, add % "WS1")
+        self.patch(migration, "migrations", lambda: known)
+        checkAndMigrate(url)
+        rows = execute(url, "SELECT * FROM remote_aes")
+        everything = ["store", "query", "retrieve", "worklist"]
+        self.assertEqual(rows, [("WS1", "h", 104, everything, False, "")])
+        error = self.assertRaises(psycopg2.Error, execute, url, add % "WS2")
+        self.assertIn("permissions", str(error))
 
     def test_severalAtOnce(self) -> None:
         """Processes that start together take turns."""

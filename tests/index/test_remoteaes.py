@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
@@ -47,8 +48,9 @@ class PostgreSQLRemoteAEsTests(RemoteAEsContract, TestCase):
     async def test_durable(self) -> None:
         """What was put is committed: another connection sees it."""
         await self.remoteAEs.put(WS1)
-        rows = execute(self.url, "SELECT title, host, port FROM remote_aes")
-        self.assertEqual(rows, [("WS1", "127.0.0.1", 11113)])
+        rows = execute(self.url, "SELECT * FROM remote_aes")
+        everything = ["query", "retrieve", "store", "worklist"]
+        self.assertEqual(rows, [("WS1", "127.0.0.1", 11113, everything, False, "")])
         await self.remoteAEs.remove("WS1")
         self.assertEqual(execute(self.url, "SELECT * FROM remote_aes"), [])
 
@@ -105,6 +107,9 @@ class PostgreSQLRemoteAEsTests(RemoteAEsContract, TestCase):
             RemoteAE("WS1", "h" * 254, 104),
             RemoteAE("WS1", "127.0.0.1", 0),
             RemoteAE("WS1", "127.0.0.1", 65536),
+            evolve(WS1, certificate="ab"),
+            evolve(WS1, certificate="AB" * 32),
+            evolve(WS1, certificate="ab:" * 31 + "ab"),
         ):
             await self.assertFailure(self.remoteAEs.put(remote), StatementRefused)
         self.assertEqual(await self.remoteAEs.all(), ())

@@ -34,6 +34,7 @@ PASSWORD = "correct horse"
 QUICKLY = 10.0
 
 OUT_OF_RESOURCES = 0xA700
+NOT_AUTHORIZED = 0x0124
 
 
 class ExternalPostgreSQL:
@@ -196,6 +197,26 @@ class ExternalTests(SynchronousTestCase):
         log = self.server.logged()
         self.assertNotIn("Traceback", log)
         self.assertNotIn("horse", log)
+
+    def test_notPermitted(self) -> None:
+        """
+        Who opened an association while nobody could know what it may do may
+        still do no more than that when the database is back.
+        """
+        self.server.start()
+        added = ("ae", "add", "PEER", HOST, "104", "--permissions", "query")
+        self.assertEqual(self.server.ctl(*added).status, 0)
+        self.postgres.stop()
+        peer = self.open()
+        self.assertEqual(self.store(peer, 1), OUT_OF_RESOURCES)
+        self.postgres.start()
+        deadline = time.monotonic() + PATIENCE
+        while self.find(peer) != [0]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        self.assertEqual(self.store(peer, 2), NOT_AUTHORIZED)
+        self.assertEqual(list(self.server.archived()), [])
+        self.assertEqual(self.server.incoming(), [])
 
     def test_startAgain(self) -> None:
         """The index is in the database, also after a restart of D360."""

@@ -220,6 +220,57 @@ class RemoteAEsTests(PageTestCase):
         self.browser.sees("WS1 is saved.")
         self.browser.sees("ws1.example.org", within="main table")
 
+    def test_permissions(self) -> None:
+        """All of them at first; what is unticked it may not do."""
+        browser, digits = self.browser, "0123456789ABCDEF" * 4
+        self.visit("#/aes")
+        browser.press("Add a remote AE")
+        browser.fill("#aet", "CT1")
+        browser.fill("#host", "ct1.example.org")
+        browser.sees("When it calls D360, it may", within="dialog")
+        for name in ("query", "retrieve"):
+            box = browser.one(f"#may-{name}")
+            self.assertEqual(box.accessible_name, name.capitalize())
+            self.assertTrue(box.is_selected())
+            box.click()
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            browser.appear(width, 800, scheme)
+            self.keepPicture(f"{width}-{scheme}")
+            self.assertEqual(browser.run(_CONTRAST), [], scheme)
+        browser.appear(1280, 800, "light")
+        self.addCleanup(self.forget, "CT1")
+        browser.press("Add", "dialog")
+        browser.sees("CT1 is added.")
+        browser.sees("Store, Worklist", within="main table")
+        (kept,) = self.server.get("/api/aes")["aes"]
+        self.assertEqual(kept["permissions"], ["store", "worklist"])
+        self.assertEqual((kept["tls"], kept["certificate"]), (False, ""))
+
+        browser.press("Edit CT1")
+        for name in ("store", "worklist"):
+            self.assertTrue(browser.one(f"#may-{name}").is_selected())
+            browser.one(f"#may-{name}").click()
+        self.assertFalse(browser.one("#may-query").is_selected())
+        browser.one("#tls").click()
+        browser.fill("#certificate", "no fingerprint")
+        browser.statuses = {400}
+        browser.press("Save")
+        browser.sees("SHA-256 fingerprint, 64 hexadecimal", within="dialog .problem")
+        browser.fill("#certificate", digits)
+        browser.press("Save")
+        browser.sees("CT1 is saved.")
+        browser.sees("Nothing", "TLS, certificate", within="main table")
+        (kept,) = self.server.get("/api/aes")["aes"]
+        self.assertEqual(kept["permissions"], [])
+        self.assertEqual((kept["tls"], kept["certificate"]), (True, digits.lower()))
+
+        browser.press("Edit CT1")
+        browser.fill("#host", "ct2.example.org")
+        browser.press("Save")
+        browser.sees("ct2.example.org", within="main table")
+        (again,) = self.server.get("/api/aes")["aes"]
+        self.assertEqual(again, {**kept, "host": "ct2.example.org"})
+
     def test_twice(self) -> None:
         """One that is added replaces none."""
         self.receiver("WS1")

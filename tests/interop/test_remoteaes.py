@@ -74,29 +74,33 @@ class RegistryTests(RemoteAEsTestCase):
         Added by HTTP and by C{d360ctl}, seen by both, also after a crash
         right behind the answer.
         """
+        everything = ["store", "query", "retrieve", "worklist"]
+        open_ = {"permissions": everything, "tls": False, "certificate": ""}
         place = {"host": "192.0.2.7", "port": 104}
-        self.assertEqual(
-            self.call("PUT", "/api/aes/CT%201", place), (201, {"aet": "CT 1", **place})
-        )
-        said = self.ctl("ae", "add", "WS1", HOST, "11113")
+        added = {"aet": "CT 1", **place, **open_}
+        self.assertEqual(self.call("PUT", "/api/aes/CT%201", place), (201, added))
+        digits = "0123456789abcdef" * 4
+        restricted = ("--permissions=store,query", "--tls", f"--certificate={digits}")
+        said = self.ctl("ae", "add", "WS1", HOST, "11113", *restricted)
+        self.assertIn("may store, query;", said)
         self.assertIn("d360ctl ae echo WS1", said)
         self.server.stop(signal.SIGKILL)
         self.server.start()
         self.assertEqual(
             self.ctl("ae", "list").splitlines(),
             [
-                "AE TITLE  HOST        PORT",
-                "CT 1      192.0.2.7    104",
-                "WS1       127.0.0.1  11113",
+                "AE TITLE  HOST        PORT  MAY                            TLS  "
+                "CERTIFICATE",
+                "CT 1      192.0.2.7    104  store,query,retrieve,worklist  no",
+                f"WS1       127.0.0.1  11113  store,query                    yes  "
+                f"{digits}",
             ],
         )
-        moved = {"host": "ws1.example.org", "port": 105}
+        moved = {"host": "ws1.example.org", "port": 105, **open_, "permissions": []}
+        replaced = {"aet": "WS1", **moved}
+        self.assertEqual(self.call("PUT", "/api/aes/WS1", moved), (200, replaced))
         self.assertEqual(
-            self.call("PUT", "/api/aes/WS1", moved), (200, {"aet": "WS1", **moved})
-        )
-        self.assertEqual(
-            json.loads(self.ctl("ae", "list", "--json")),
-            {"aes": [{"aet": "CT 1", **place}, {"aet": "WS1", **moved}]},
+            json.loads(self.ctl("ae", "list", "--json")), {"aes": [added, replaced]}
         )
         self.assertEqual(self.call("DELETE", "/api/aes/CT%201"), (204, None))
         self.assertEqual(self.ctl("ae", "remove", "WS1"), "WS1 is removed\n")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from d360.errors import AssociationRejected, DatabaseError
-from d360.interfaces import IAdmission, IRemoteAEs
-from d360.model import AssociationRequest, RemoteAE
+from d360.interfaces import IAdmission, ICallers, IRemoteAEs
+from d360.model import ALL_PERMISSIONS, AssociationRequest, Permission, RemoteAE
 from d360.services.admission import Admission
 from tests.contracts.archive import checkSignatures
 from tests.contracts.memoryremoteaes import MemoryRemoteAEs
@@ -30,36 +32,39 @@ class AdmissionTests(SynchronousTestCase):
 
     def admitted(self, admission: Admission, called: str, live: int) -> None:
         request = AssociationRequest("MODALITY", called, ())
-        self.assertIsNone(self.successResultOf(admission.admit(request, live)))
+        permissions = self.successResultOf(admission.admit(request, live))
+        self.assertEqual(permissions, ALL_PERMISSIONS)
 
     def test_interface(self) -> None:
         """It provides what it says."""
-        admission = Admission("D360PACS", False, 10)
-        verifyObject(IAdmission, admission)
-        checkSignatures(self, IAdmission, admission)
+        admission = Admission("D360PACS", False, 10, MemoryRemoteAEs())
+        for interface in (IAdmission, ICallers):
+            verifyObject(interface, admission)
+            checkSignatures(self, interface, admission)
 
     def test_called(self) -> None:
         """Our AE title, letter by letter; another: 1,1,7."""
-        admission = Admission("D360PACS", False, 10)
+        admission = Admission("D360PACS", False, 10, MemoryRemoteAEs())
         self.admitted(admission, "D360PACS", 0)
         for called in ("d360pacs", "D360", "ANY-SCP", ""):
             self.assertEqual(self.rejected(admission, called, 0), (1, 1, 7))
 
     def test_anyCalled(self) -> None:
         """Any, if C{accept_any_called_ae} says so."""
-        self.admitted(Admission("D360PACS", True, 10), "ANY-SCP", 0)
+        admission = Admission("D360PACS", True, 10, MemoryRemoteAEs())
+        self.admitted(admission, "ANY-SCP", 0)
 
     def test_limit(self) -> None:
         """C{max_associations} may be open; one more: 2,3,2, transient."""
         for anyCalled in (False, True):
-            admission = Admission("D360PACS", anyCalled, 2)
+            admission = Admission("D360PACS", anyCalled, 2, MemoryRemoteAEs())
             self.admitted(admission, "D360PACS", 1)
             for live in (2, 3):
                 self.assertEqual(self.rejected(admission, "D360PACS", live), (2, 3, 2))
 
     def test_share(self) -> None:
         """Others admit the rest of them; the peer hears the same."""
-        admission = Admission("D360PACS", False, 10, share=2)
+        admission = Admission("D360PACS", False, 10, MemoryRemoteAEs(), share=2)
         self.admitted(admission, "D360PACS", 1)
         self.assertEqual(self.rejected(admission, "D360PACS", 2), (2, 3, 2))
 
@@ -67,8 +72,69 @@ class AdmissionTests(SynchronousTestCase):
         """The log is told what to change."""
         request = AssociationRequest("MODALITY", "OTHER", ())
         for live, words in ((0, "'OTHER'"), (9, "max_associations = 2")):
-            failing = Admission("D360PACS", False, 2).admit(request, live)
+            admission = Admission("D360PACS", False, 2, MemoryRemoteAEs())
+            failing = admission.admit(request, live)
             self.assertIn(words, self.failureResultOf(failing).value.why)
+
+
+class PermissionTests(SynchronousTestCase):
+    """What those may do that are admitted."""
+
+    def setUp(self) -> None:
+        self.known = MemoryRemoteAEs(
+            RemoteAE("WS1", "127.0.0.1", 104),
+            RemoteAE("CT1", "127.0.0.1", 104, frozenset({Permission.STORE})),
+            RemoteAE("NONE", "127.0.0.1", 104, frozenset()),
+        )
+
+    def permissions(self, calling: str, **options: Any) -> frozenset[Permission] | None:
+        """What it may."""
+        admission = Admission("D360PACS", False, 10, self.known, **options)
+        request = AssociationRequest(calling, "D360PACS", ())
+        permissions: frozenset[Permission] | None = self.successResultOf(
+            admission.admit(request, 0)
+        )
+        if permissions is not None:
+            asked = self.successResultOf(admission.permissionsOf(calling))
+            self.assertEqual(asked, permissions)
+        return permissions
+
+    def test_known(self) -> None:
+        """As their entries say, whatever others may."""
+        for options in (
+            {},
+            {"requireKnown": True},
+            {"default": frozenset()},
+        ):
+            self.assertEqual(self.permissions("WS1", **options), ALL_PERMISSIONS)
+            self.assertEqual(self.permissions("CT1", **options), {Permission.STORE})
+            self.assertEqual(self.permissions("NONE", **options), frozenset())
+
+    def test_others(self) -> None:
+        """C{default_permissions}; titles are compared letter by letter."""
+        query = frozenset({Permission.QUERY})
+        for calling in ("OTHER", "ct1", "CT"):
+            self.assertEqual(self.permissions(calling), ALL_PERMISSIONS)
+            self.assertEqual(self.permissions(calling, default=query), query)
+
+    def test_change(self) -> None:
+        """Seen by the next association."""
+        self.permissions("CT1")
+        self.successResultOf(self.known.put(RemoteAE("CT1", "127.0.0.1", 104)))
+        self.assertEqual(self.permissions("CT1"), ALL_PERMISSIONS)
+        self.successResultOf(self.known.remove("CT1"))
+        self.assertEqual(self.permissions("CT1", default=frozenset()), frozenset())
+
+    def test_databaseAway(self) -> None:
+        """
+        Admitted all the same, for a C-ECHO needs no database and a modality
+        is to hear A700; nobody is taken for one who may do all.
+        """
+        self.known.away = True
+        self.assertIsNone(self.permissions("CT1"))
+        self.assertIsNone(self.permissions("OTHER", default=frozenset()))
+        admission = Admission("D360PACS", False, 10, self.known)
+        self.failureResultOf(admission.permissionsOf("CT1"), DatabaseError)
 
 
 class KnownCallersTests(SynchronousTestCase):
@@ -79,7 +145,7 @@ class KnownCallersTests(SynchronousTestCase):
         self.admission = self.make(self.known)
 
     def make(self, known: IRemoteAEs) -> Admission:
-        return Admission("D360PACS", False, 10, known)
+        return Admission("D360PACS", False, 10, known, requireKnown=True)
 
     def rejected(self, calling: str, called: str = "D360PACS", live: int = 0) -> str:
         """The numbers of the A-ASSOCIATE-RJ, and what the log says."""
@@ -94,7 +160,7 @@ class KnownCallersTests(SynchronousTestCase):
         request = AssociationRequest("WS2", "D360PACS", ())
         self.rejected("WS2")
         self.successResultOf(self.known.put(RemoteAE("WS2", "127.0.0.1", 104)))
-        self.assertIsNone(self.successResultOf(self.admission.admit(request, 0)))
+        self.successResultOf(self.admission.admit(request, 0))
         self.successResultOf(self.known.remove("WS2"))
         self.rejected("WS2")
 

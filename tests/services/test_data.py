@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from pydicom import uid as uids
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,12 +16,15 @@ from d360.interfaces import (
     IServiceClass,
     ISupportedSyntaxes,
 )
-from d360.model import Command, PresentationContext
+from d360.model import ALL_PERMISSIONS, Command, PresentationContext
 from d360.services import sopclasses, transfersyntaxes
 from d360.services.registry import ServiceRegistry
 from d360.services.verification import VerificationService
 from tests.contracts.archive import checkSignatures
 from tests.contracts.operation import FakeOperation
+
+#: Where nobody is asked what callers may do.
+NOBODY: Any = None
 
 
 class SOPClassTests(SynchronousTestCase):
@@ -107,7 +111,7 @@ class RegistryTests(SynchronousTestCase):
 
     def test_services(self) -> None:
         one, two = Service("1.1", "1.2"), VerificationService()
-        registry = ServiceRegistry([one, two])
+        registry = ServiceRegistry([one, two], NOBODY)
         verifyObject(ISupportedSyntaxes, registry)
         verifyObject(IServiceClass, two)
         self.assertIs(one, registry.serviceFor("1.2"))
@@ -117,22 +121,25 @@ class RegistryTests(SynchronousTestCase):
         self.assertEqual(
             transfersyntaxes.QUERY, registry.transferSyntaxesFor("1.2.840.10008.1.1")
         )
-        self.assertTrue(registry.grantsSCPRole("1.1"))
-        self.assertFalse(registry.grantsSCPRole("1.2.840.10008.1.1"))
-        self.assertFalse(registry.grantsSCPRole("1.3"))
+        self.assertTrue(registry.grantsSCPRole("1.1", ALL_PERMISSIONS))
+        self.assertFalse(registry.grantsSCPRole("1.2.840.10008.1.1", ALL_PERMISSIONS))
+        self.assertFalse(registry.grantsSCPRole("1.3", ALL_PERMISSIONS))
+        self.assertTrue(registry.grantsSCURole("1.1", frozenset()))
+        self.assertFalse(registry.grantsSCURole("1.3", ALL_PERMISSIONS))
 
     def test_claimedTwice(self) -> None:
         """Two services of one SOP class are a mistake of ours."""
         with self.assertRaisesRegex(ValueError, "two services for SOP class 1.1"):
-            ServiceRegistry([Service("1.1"), Service("1.1")])
+            ServiceRegistry([Service("1.1"), Service("1.1")], NOBODY)
 
     def test_fallback(self) -> None:
         """C{accept_unknown_storage}: any storage class, and nothing else."""
         storage = Service("1.1")
-        registry = ServiceRegistry([storage, VerificationService()], storage)
+        registry = ServiceRegistry([storage, VerificationService()], NOBODY, storage)
         self.assertIs(storage, registry.serviceFor("1.2.840.10008.5.1.4.1.1.999"))
         self.assertIsNone(registry.serviceFor("1.2.840.10008.5.1.4.31"))
-        self.assertTrue(registry.grantsSCPRole("1.2.840.10008.5.1.4.1.1.999"))
+        other = "1.2.840.10008.5.1.4.1.1.999"
+        self.assertTrue(registry.grantsSCPRole(other, ALL_PERMISSIONS))
 
 
 class VerificationTests(SynchronousTestCase):

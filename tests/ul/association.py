@@ -8,7 +8,12 @@ from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
 from d360.interfaces import IAdmission, ISupportedSyntaxes, IUpperLayerUser
-from d360.model import AssociationRequest, ProposedContext
+from d360.model import (
+    ALL_PERMISSIONS,
+    AssociationRequest,
+    Permission,
+    ProposedContext,
+)
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
 
@@ -98,7 +103,7 @@ class Admission:
             raise self.answer
         if isinstance(self.answer, Deferred):
             return self.answer
-        return succeed(None)
+        return succeed(ALL_PERMISSIONS)
 
 
 @implementer(ISupportedSyntaxes)
@@ -109,8 +114,11 @@ class Supported:
             CT: frozenset({IMPLICIT, EXPLICIT}),
         }.get(abstractSyntax)
 
-    def grantsSCPRole(self, abstractSyntax):
-        return abstractSyntax == CT
+    def grantsSCURole(self, abstractSyntax, permissions):
+        return abstractSyntax != CT or Permission.STORE in permissions
+
+    def grantsSCPRole(self, abstractSyntax, permissions):
+        return abstractSyntax == CT and Permission.RETRIEVE in permissions
 
 
 class StrictTransport(StringTransport):

@@ -3,9 +3,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from d360.errors import PDUError
 from d360.model import (
+    ALL_PERMISSIONS,
     AssociationAcceptance,
     AssociationRequest,
     ContextResult,
+    Permission,
     PresentationContext,
     ProposedContext,
     RoleSelection,
@@ -27,9 +29,11 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 class AcceptorTests(SynchronousTestCase):
     """PS3.8 9.3.3.2, PS3.7 D.3.3: each proposed context is answered."""
 
-    def accept(self, *contexts, roles=()):
+    def accept(self, *contexts, roles=(), permissions=ALL_PERMISSIONS):
         request = AssociationRequest("A", "B", contexts, roles)
-        return negotiation.accept(request, Supported(), 65534, "1.2.3", "NAME")
+        return negotiation.accept(
+            request, Supported(), 65534, "1.2.3", "NAME", permissions
+        )
 
     def test_results(self):
         acceptance = self.accept(
@@ -69,6 +73,57 @@ class AcceptorTests(SynchronousTestCase):
                 RoleSelection(VERIFICATION, True, False),
             ),
         )
+
+    def test_permissions(self):
+        """PS3.8 Table 9-18: 1, a user rejection, of what it may not use."""
+        contexts = (
+            ProposedContext(1, CT, (EXPLICIT,)),
+            ProposedContext(3, VERIFICATION, (IMPLICIT,)),
+            ProposedContext(5, MR, (IMPLICIT,)),
+            ProposedContext(7, CT, (JPEG,)),
+        )
+        both = RoleSelection(CT, True, True)
+        toReceive = RoleSelection(CT, False, True)
+        for permissions, role, results, granted in (
+            ({Permission.STORE}, None, (0, 0, 3, 4), None),
+            ({Permission.RETRIEVE}, None, (1, 0, 3, 1), None),
+            (set(), None, (1, 0, 3, 1), None),
+            # PS3.7 D.3.3.4: of the roles, those that it may have.
+            (ALL_PERMISSIONS, both, (0, 0, 3, 4), both),
+            ({Permission.RETRIEVE}, both, (0, 0, 3, 4), toReceive),
+            ({Permission.RETRIEVE}, toReceive, (0, 0, 3, 4), toReceive),
+            ({Permission.STORE}, both, (0, 0, 3, 4), RoleSelection(CT, True, False)),
+            ({Permission.STORE}, toReceive, (1, 0, 3, 1), None),
+            ({Permission.QUERY}, both, (1, 0, 3, 1), None),
+            # Not known yet: each operation is looked at.
+            (None, both, (0, 0, 3, 4), both),
+        ):
+            permissions = permissions if permissions is None else frozenset(permissions)
+            acceptance = self.accept(
+                *contexts, roles=(role,) if role else (), permissions=permissions
+            )
+            found = tuple(one.result for one in acceptance.results)
+            self.assertEqual(found, results, (permissions, role))
+            self.assertEqual(negotiation.refusedCount(acceptance), results.count(1))
+            self.assertEqual(acceptance.roles, (granted,) if granted else ())
+            self.assertEqual(acceptance.permissions, permissions)
+
+    def test_noRole(self):
+        """Who asks for no role, or for one that nobody has, is no other than before."""
+        for role in (
+            RoleSelection(CT, False, False),
+            RoleSelection(VERIFICATION, False, True),
+        ):
+            for permissions in (ALL_PERMISSIONS, frozenset()):
+                acceptance = self.accept(
+                    ProposedContext(1, role.sopClass, (IMPLICIT,)),
+                    roles=(role,),
+                    permissions=permissions,
+                )
+                self.assertEqual(acceptance.results, (ContextResult(1, 0, IMPLICIT),))
+                self.assertEqual(
+                    acceptance.roles, (RoleSelection(role.sopClass, False, False),)
+                )
 
     def test_refusal(self):
         """PS3.8 Table 9-21"""
@@ -126,6 +181,13 @@ class EstablishedTests(SynchronousTestCase):
         self.assertEqual(requestor.peerImplementationVersion, "ACCEPTOR")
         self.assertEqual(acceptor.peerImplementationVersion, "REQUESTOR")
         self.assertEqual(acceptor.peer, "host")
+
+    def test_permissions(self):
+        """What the acceptor lets the requestor do goes along."""
+        for permissions in (None, frozenset(), frozenset({Permission.QUERY})):
+            acceptance = evolve(self.acceptance, permissions=permissions)
+            established = negotiation.establish(self.request, acceptance, False)
+            self.assertEqual(established.permissions, permissions)
 
     def test_notProposed(self):
         """What the acceptor makes up is not used."""

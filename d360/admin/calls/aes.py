@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from d360.admin.describing import (
+    FLAG,
     JSON,
     NOTHING,
     NUMBER,
@@ -15,15 +16,26 @@ from d360.admin.describing import (
     record,
     ref,
 )
+from d360.model import Permission
 
-_PLACE: Data = {
+_MEMBERS: Data = {
     "host": TEXT | {"description": "a host name or an IP address"},
     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "permissions": listOf({"enum": [permission.value for permission in Permission]})
+    | {"description": "what it may ask of D360; all of it if left out"},
+    "tls": FLAG | {"description": "it is called over TLS; not if left out"},
+    "certificate": TEXT
+    | {
+        "description": "SHA-256 fingerprint, in hexadecimal digits with or without "
+        "colons, of the certificate that it has to show when it calls; none if "
+        "left out or empty"
+    },
 }
+_OPTIONAL = ("permissions", "tls", "certificate")
 
 
 SCHEMAS: Data = {
-    "RemoteAE": record(aet=TEXT, **_PLACE),
+    "RemoteAE": record(aet=TEXT, **_MEMBERS),
 }
 
 
@@ -49,7 +61,7 @@ CALLS: dict[str, Data] = {
             "put": call(
                 "putRemoteAE",
                 "Add a remote AE, or replace it",
-                takes=body({JSON: record(**_PLACE)}),
+                takes=body({JSON: record(_OPTIONAL, **_MEMBERS)}),
                 ok={
                     200: answer("It is replaced.", ref("RemoteAE")),
                     201: answer("It is new.", ref("RemoteAE")),

@@ -2,9 +2,21 @@
 
 import { CallError, at, call, get } from "./api.js";
 import { ask } from "./dialogs.js";
-import { announce, button, field, h, loading, notice, table } from "./dom.js";
+import { announce, button, choice, field, h, loading, notice, table } from "./dom.js";
 import { counted, number } from "./format.js";
 import { problem } from "./problems.js";
+
+// What a remote AE may do when it calls; the names are those of the calls.
+const MAY = [
+  ["store", "Store", "send instances to D360"],
+  ["query", "Query", "look for studies"],
+  ["retrieve", "Retrieve", "have instances sent to it"],
+  ["worklist", "Worklist", "ask what it is to do"],
+];
+
+const mayOf = (one) => MAY.filter(([name]) => one.permissions.includes(name)).map(([, label]) => label).join(", ") || "Nothing";
+
+const securityOf = (one) => [one.tls && "TLS", one.certificate && "certificate"].filter(Boolean).join(", ");
 
 /** Add one, or edit the one that is given; whether something was saved. */
 async function edit(known) {
@@ -18,7 +30,14 @@ async function edit(known) {
   const port = field("Port", h("input", {
     id: "port", type: "number", required: true, min: "1", max: "65535", inputmode: "numeric", value: known?.port ?? "104",
   }), "104 or 11112 as a rule.");
-  return ask(known ? `Edit ${known.aet}` : "Add a remote AE", [title, host, port], {
+  const may = MAY.map(([name, label, words]) => choice(`may-${name}`, label, words, !known || known.permissions.includes(name)));
+  const tls = choice("tls", "TLS", "D360 calls it over TLS", Boolean(known?.tls));
+  const certificate = field("Certificate", h("input", {
+    id: "certificate", autocomplete: "off", spellcheck: "false", value: known?.certificate,
+  }), "The SHA-256 fingerprint of the one that it has to show when it calls; empty for none.");
+  const content = [title, host, port,
+    h("fieldset", { class: "choices" }, h("legend", {}, "When it calls D360, it may"), may), tls, certificate];
+  return ask(known ? `Edit ${known.aet}` : "Add a remote AE", content, {
     action: known ? "Save" : "Add",
     focus: known ? host.control : title.control,
     submit: async () => {
@@ -33,7 +52,13 @@ async function edit(known) {
           "Edit that one, or choose another title.");
       }
       const saved = await call("PUT", at("aes", aet), {
-        body: { host: host.control.value.trim(), port: Number(port.control.value) },
+        body: {
+          host: host.control.value.trim(),
+          port: Number(port.control.value),
+          permissions: MAY.map(([name]) => name).filter((_, i) => may[i].control.checked),
+          tls: tls.control.checked,
+          certificate: certificate.control.value.trim(),
+        },
       });
       notice(`${aet} is ${saved.status === 201 ? "added" : "saved"}.`);
     },
@@ -75,7 +100,7 @@ export async function aes(place, { signal }) {
   const add = button("Add a remote AE", async () => { if (await edit(null)) await load(true); }, { class: "primary", id: "add" });
   place.append(
     h("div", { class: "head" }, h("h1", {}, "Remote AEs"), add),
-    h("p", { class: "muted" }, "Workstations, modalities and archives that D360 opens associations with. A change holds from the next association on."),
+    h("p", { class: "muted" }, "Workstations, modalities and archives that D360 opens associations with, and what they may do when they call. A change holds from the next association on."),
     content);
 
   const row = (one) => {
@@ -92,6 +117,8 @@ export async function aes(place, { signal }) {
         { name: "AE title", header: true, cell: ({ one }) => one.aet },
         { name: "Host", cell: ({ one }) => one.host },
         { name: "Port", number: true, cell: ({ one }) => String(one.port) },
+        { name: "May", cell: ({ one }) => mayOf(one) },
+        { name: "Security", cell: ({ one }) => securityOf(one) },
         { name: "Answer", cell: ({ result }) => result },
         {
           name: "Actions", actions: true, cell: ({ one, go }) => [go,

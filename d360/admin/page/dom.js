@@ -101,3 +101,12 @@ export function field(label, control, hint) {
   element.control = control;
   return element;
 }
+
+/** A box to tick, with what it means behind it; the control is choice.control. */
+export function choice(id, label, words, checked) {
+  const control = h("input", { id, type: "checkbox", checked, "aria-describedby": `${id}-hint` });
+  const element = h("div", { class: "choice" }, control,
+    h("label", { for: id }, label), h("small", { id: `${id}-hint` }, words));
+  element.control = control;
+  return element;
+}
