@@ -7,11 +7,13 @@ C{python -m tests.faults crash --kills 50} is the long form. What is killed:
  - C{server}: the server's own process, and what dies with it; it is started
    again, as a supervisor does.
  - C{recovery}: likewise, and once more while it starts.
+ - C{everything}: all of its processes at once, as if the machine had failed, but
+   for what the system has in memory of the disk.
  - C{postmaster}, C{backend}: the embedded PostgreSQL, or one of its processes.
  - C{disk}: the process that writes files.
  - C{worker}: a process that serves associations.
 
-After all but the first two the server goes on by itself, or is killed as well.
+After the others the server goes on by itself, or is killed as well.
 """
 
 from __future__ import annotations
@@ -28,16 +30,19 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from tests.faults.inspection import Findings, Inspection
+from tests.faults.inspection import Findings, Inspection, awaitSettled
 from tests.faults.ledger import Ledger
 from tests.faults.material import Stock, templates
-from tests.faults.processes import NoVictim, allOf, kill, leftOf, victimOf
+from tests.faults.processes import NoVictim, allOf, kill, killAll, leftOf, victimOf
 from tests.faults.senders import Sender, Shared
 from tests.interop.running import PATIENCE, RunningServer
 
 #: What can be killed where one process does all, and where there are workers.
-ALONE = ("server", "postmaster", "backend", "disk", "recovery")
+ALONE = ("server", "everything", "postmaster", "backend", "disk", "recovery")
 TOGETHER = (*ALONE, "worker")
+
+#: Those that the server does not outlive.
+_DEADLY = ("server", "everything", "recovery")
 
 #: Kills that one data directory lives through: all of it is looked at each time.
 _KILLS_EACH = 5
@@ -156,7 +161,7 @@ class Session:
         began = len(self.server.logged())
         self._begin()
         time.sleep(self._rng.uniform(*self._limits.load))
-        if kind in ("server", "recovery"):
+        if kind in _DEADLY:
             seconds = self._killServer(kind)
             hasStarted = True
         else:
@@ -165,7 +170,7 @@ class Session:
             if hasStarted:
                 self.server.stop(signal.SIGKILL)
         self._end()
-        if hasStarted and kind not in ("server", "recovery"):
+        if hasStarted and kind not in _DEADLY:
             self.server.start()
         self._tally.killed[kind] = self._tally.killed.get(kind, 0) + 1
         self._tally.seconds.setdefault(kind, []).append(seconds)
@@ -207,6 +212,8 @@ class Session:
         assert process is not None
         for sender in self._senders:
             sender.halt.set()
+        if kind == "everything":
+            killAll(self.server)
         self.server.stop(signal.SIGKILL)
         if kind == "recovery":
             self._killStarting()
@@ -244,17 +251,11 @@ class Session:
 
     def _look(self, kind: str, hasStarted: bool) -> Findings:
         if not hasStarted:
-            self._awaitSettled()
+            awaitSettled(self.server)
         findings = Inspection(self.server, self.ledger, hasStarted).run()
         self._tally.checked += findings.checked
         self._problems(f"after {kind}: {problem}" for problem in findings.problems)
         return findings
-
-    def _awaitSettled(self) -> None:
-        """What nobody could know at first is found out some seconds later."""
-        deadline = time.monotonic() + PATIENCE
-        while self.server.incoming() and time.monotonic() < deadline:
-            time.sleep(0.1)
 
     def _endInOrder(self) -> None:
         """SIGTERM, and nothing of it is left; then all is there once more."""

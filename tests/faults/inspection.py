@@ -5,21 +5,20 @@ C-FIND and by C-GET, held against what was sent and acknowledged.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 
 from attrs import define, field, frozen
 from pydicom.filereader import read_dataset
 
-from d360.archive.incoming import LOCK
 from d360.archive.layout import DAMAGED, INCOMING
 from d360.digests import digestOf
 from tests.contracts.postgres import execute
 from tests.faults.ledger import Ledger
 from tests.faults.material import fingerprint
 from tests.interop.receivers import STUDY_GET, Requestor, keys, respond
-from tests.interop.running import RunningServer
+from tests.interop.running import PATIENCE, RunningServer
 from tests.interop.wire import IMPLICIT, STUDY_FIND, Peer, find, request, role
 from tests.services.datasets import encode
 
@@ -141,9 +140,6 @@ class Inspection:
             relative = path.relative_to(self._archive)
             if path.is_file() and relative.parts[0] != INCOMING:
                 yield str(relative)
-        for path in (self._archive / INCOMING).rglob("*"):
-            if path.is_file() and path.name != LOCK:
-                yield str(path.relative_to(self._archive))
         if (self._archive / DAMAGED).exists():
             self._wrong("something was set aside as damaged")
 
@@ -233,10 +229,11 @@ class _Getting(Requestor):
                 return got
 
 
-def archived(folder: Path) -> set[str]:
-    """The relative paths of the files of an archive's folder."""
-    return {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and INCOMING not in path.relative_to(folder).parts
-    }
+def awaitSettled(server: RunningServer) -> None:
+    """
+    Wait until nothing is on its way any more: what nobody could know at first is
+    found out some seconds later.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while server.incoming() and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -132,7 +132,22 @@ def victimOf(server: RunningServer, kind: str, rng: random.Random) -> int:
     return rng.choice(found)
 
 
-def kill(pid: int) -> None:
-    """SIGKILL."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def kill(*pids: int) -> None:
+    """SIGKILL to all of them."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def killAll(server: RunningServer) -> None:
+    """
+    All processes of a server, as nearly at once as can be: none has the time to
+    bring anything to its end.
+    """
+    everyone = allOf(server)
+    for process in everyone:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGSTOP)
+    # Those that were started meanwhile.
+    kill(*(one.pid for one in {*everyone, *allOf(server)}))
+    server.stop(signal.SIGKILL)
