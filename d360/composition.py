@@ -368,8 +368,9 @@ async def recoverWorkers(
     reactor: Any, configuration: Configuration, stores: Stores
 ) -> int:
     """
-    Resolve what the workers of an earlier run have left, however many there
-    were: while there is none at work.
+    Resolve what the workers of an earlier run have left under a mark, however
+    many there were: while there is none at work. What has lost its mark is not
+    any worker's, and is looked at when all marks are resolved.
 
     @return: how many instances there were.
     """
@@ -378,7 +379,8 @@ async def recoverWorkers(
     for number in await stores.threads.run(numbersLeft, configuration):
         archive = makeArchive(reactor, configuration, stores.threads, number)
         await archive.awaitOthers()
-        found += await Recovery(archive, stores.index, reactor).recover()
+        recovery = Recovery(archive, stores.index, reactor)
+        found += await recovery.recover(withUnmarked=False)
     return found
 
 

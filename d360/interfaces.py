@@ -484,11 +484,17 @@ class IArchive(Interface):
     def settle(location: Location) -> Deferred[None]:
         """L{IBlobWriter.settle} for one of L{unsettled}."""
 
+    def discard(location: Location) -> Deferred[None]:
+        """
+        L{IBlobWriter.discard} for one of L{unsettled}. Another file that has
+        its name by now stays.
+        """
+
     def unsettle(location: Location) -> Deferred[None]:
         """
         Mark a file as one that the index may not know: before it is made to
-        forget it, so that no crash leaves the file behind. A file that is not
-        there is no error.
+        forget it, or to know another in its place, so that no crash leaves the
+        file behind. A file that is not there is no error.
         """
 
     def paths() -> Deferred[tuple[str, ...]]:

@@ -314,8 +314,8 @@ def _fileObserver(configuration: Configuration) -> FileObserver:
 
 @asynchronous
 async def _recover(own: _Own) -> int:
-    found = await own.recovery.recover()
-    found += await recoverWorkers(reactor, own.configuration, own.stores)
+    found = await recoverWorkers(reactor, own.configuration, own.stores)
+    found += await own.recovery.recover()
     return found
 
 

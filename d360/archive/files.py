@@ -319,6 +319,25 @@ class FileArchive:
                 _unlinkAll([os.path.join(self._incoming, name)])
 
     @asynchronous
+    async def discard(self, location: Location) -> None:
+        checkPath(location.path)
+        inUse = set(self._writers)
+        await self._system(self._discard, location.path, inUse)
+
+    def _discard(self, path: str, inUse: set[str]) -> None:
+        place = os.path.join(self._root, path)
+        for name in os.listdir(self._incoming):
+            mark = fromMark(name)
+            if mark is None or mark[0].path != path or mark[1] in inUse:
+                continue
+            marked = os.path.join(self._incoming, name)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if os.path.samefile(marked, place):
+                    os.unlink(place)
+            _unlinkAll([marked])
+        self._folders.prune(path.rpartition("/")[0])
+
+    @asynchronous
     async def unsettle(self, location: Location) -> None:
         path = self.pathOf(location)
         token = f"{self._runID}-{next(self._serial):x}"

@@ -28,15 +28,24 @@ from d360.model import Blob, Location
 #: Calls a function after so many seconds, as C{reactor.callLater} does.
 Later = Callable[..., Any]
 
+#: Asks for something to be done with a file, by its token; fires with what is
+#: wrong, nothing or empty texts where nothing is.
+Ask = Callable[[str], Deferred[list[str]]]
+
 #: Seconds for which marks that can be taken away are gathered.
 SETTLE_DELAY = 0.05
+
+#: Seconds after which what could not be settled or removed is tried again, and
+#: how often, before it is left to the next start: the process that writes files
+#: may just have died, or the disk been away for a moment.
+AGAIN, TIMES = 2.0, 5
 
 
 class Settling:
     """
     Takes away the marks of several files in one job. Nobody waits for it, and
     a job of its own for each would cost as much as to receive a small
-    instance.
+    instance. And tries again what could not be taken away at first.
     """
 
     def __init__(self, disk: IDisk, later: Later | None) -> None:
@@ -62,17 +71,40 @@ class Settling:
         waiting, self._waiting = self._waiting, []
         done = self._disk.settle([token for token, _ in waiting])
         done.addCallbacks(
-            lambda problems: _tell(waiting, problems),
-            lambda failure: _tell(waiting, [str(failure.value)] * len(waiting)),
+            lambda problems: self._tell(waiting, problems),
+            lambda failure: self._tell(waiting, [str(failure.value)] * len(waiting)),
         )
 
+    def _tell(
+        self, waiting: list[tuple[str, Deferred[None]]], problems: list[str]
+    ) -> None:
+        for (token, settled), problem in zip(waiting, problems, strict=True):
+            if problem:
+                self.tryAgain(self._settleOne, token)
+                settled.errback(ArchiveError(f"cannot settle a file: {problem}"))
+            else:
+                settled.callback(None)
 
-def _tell(waiting: list[tuple[str, Deferred[None]]], problems: list[str]) -> None:
-    for (_, settled), problem in zip(waiting, problems, strict=True):
-        if problem:
-            settled.errback(ArchiveError(f"cannot settle a file: {problem}"))
-        else:
-            settled.callback(None)
+    def _settleOne(self, token: str) -> Deferred[list[str]]:
+        return self._disk.settle([token])
+
+    def tryAgain(self, ask: Ask, token: str, times: int = TIMES) -> None:
+        """
+        Ask the disk some time later for what has failed.
+
+        @param times: for which it is asked at most.
+        """
+        if self._later is not None and times:
+            self._later(AGAIN, self._askAgain, ask, token, times)
+
+    def _askAgain(self, ask: Ask, token: str, times: int) -> None:
+        def answered(problems: list[str]) -> None:
+            if any(problems):
+                self.tryAgain(ask, token, times - 1)
+
+        asked = ask(token)
+        asked.addErrback(lambda failure: [str(failure.value)])
+        asked.addCallback(answered)
 
 
 @implementer(IBlobWriter)
@@ -322,10 +354,12 @@ class Writer:
             try:
                 problems = await self._disk.remove(self._token)
             except OSError as error:
-                # Its mark stays, and the next start looks at it.
+                # Its mark stays, if need be until the next start looks at it.
                 problems = [error.strerror or str(error)]
             for problem in problems:
                 self._log.error(
-                    "Cannot remove {file}: {why}", file=self._token, why=problem
+                    "Cannot remove {file} yet: {why}", file=self._token, why=problem
                 )
+            if problems:
+                self._settling.tryAgain(self._disk.remove, self._token)
         self._ended(self._token)

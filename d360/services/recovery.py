@@ -27,6 +27,7 @@ class _Outcome(enum.Enum):
     KEPT = "kept"
     UNKNOWN = "not in the index, removed"
     INCOMPLETE = "not complete, removed"
+    DAMAGED = "damaged, left as it is"
     UNSEEN = "could not be looked at"
 
 
@@ -58,7 +59,9 @@ class Recovery:
         self._archive = archive
         self._index = index
         self._clock = clock
-        self._uncertain: dict[Location, tuple[IBlobWriter, Announcement | None]] = {}
+        self._uncertain: dict[
+            Location, tuple[IBlobWriter | None, Announcement | None]
+        ] = {}
         self._delay = FIRST_DELAY
         self._call: IDelayedCall | None = None
         self._resolving: Deferred[None] | None = None
@@ -75,44 +78,62 @@ class Recovery:
         @raise DatabaseError: the index does not answer.
         @raise ArchiveError: the archive does not.
         """
-        marked = await self._archive.unsettled()
+        marked = {
+            location: await self._index.storedAt(location)
+            for location in await self._archive.unsettled()
+        }
+        # In this order: what was on its way to its commit is there by now.
+        unconfirmed = {
+            stored.location: stored for stored in await self._index.unconfirmed()
+        }
         allSeen = True
-        for location in marked:
-            stored = await self._index.storedAt(location)
-            outcome = _Outcome.UNKNOWN
-            if stored is not None:
-                outcome = await self._lookAt(stored, True)
-            else:
-                await self._archive.remove(location)
-            if outcome is _Outcome.UNSEEN:
+        for location, found in marked.items():
+            isConfirmed = location not in unconfirmed
+            if await self._recoverMarked(location, found, isConfirmed) is (
+                _Outcome.UNSEEN
+            ):
                 allSeen = False
-            else:
-                await self._archive.settle(location)
-            self._log.info(
-                "Recovered {path}: {outcome}",
-                path=location.path,
-                outcome=outcome.value,
-            )
         if not withUnmarked:
             return len(marked)
-        unconfirmed = [
-            stored
-            for stored in await self._index.unconfirmed()
-            if stored.location not in marked
+        unmarked = [
+            stored for stored in unconfirmed.values() if stored.location not in marked
         ]
-        for stored in unconfirmed:
+        for stored in unmarked:
             if await self._lookAt(stored, False) is _Outcome.UNSEEN:
                 allSeen = False
         if allSeen:
             await self._index.confirmAll()
-        return len(marked) + len(unconfirmed)
+        return len(marked) + len(unmarked)
 
-    async def _lookAt(self, stored: StoredInstance, isMarked: bool) -> _Outcome:
+    async def _recoverMarked(
+        self, location: Location, stored: StoredInstance | None, isConfirmed: bool
+    ) -> _Outcome:
+        """
+        @param stored: what the index has there.
+        @param isConfirmed: it was there and durable before it was marked, as it
+            is with what is about to be replaced.
+        """
+        outcome = _Outcome.UNKNOWN
+        if stored is not None:
+            outcome = await self._lookAt(stored, True, isConfirmed)
+        if outcome in (_Outcome.UNKNOWN, _Outcome.INCOMPLETE):
+            await self._archive.discard(location)
+        elif outcome is not _Outcome.UNSEEN:
+            await self._archive.settle(location)
+        self._log.info(
+            "Recovered {path}: {outcome}", path=location.path, outcome=outcome.value
+        )
+        return outcome
+
+    async def _lookAt(
+        self, stored: StoredInstance, isMarked: bool, isConfirmed: bool = False
+    ) -> _Outcome:
         """
         The index was told of it, perhaps before its file was durable.
 
         @param isMarked: else it may be one that was confirmed and acknowledged,
             among others that were not.
+        @param isConfirmed: it certainly was.
         """
         location = stored.location
         try:
@@ -120,6 +141,13 @@ class Recovery:
                 return _Outcome.KEPT
         except ArchiveError as error:
             return self._unseen(location, str(error))
+        if isConfirmed:
+            self._log.error(
+                "{instance} is damaged: have it sent again, or restore {path}",
+                instance=stored.SOPInstanceUID,
+                path=location.path,
+            )
+            return _Outcome.DAMAGED
         if not isMarked:
             folder = Location(location.path.rpartition("/")[0], 0)
             if not await self._archive.exists(folder):
@@ -130,11 +158,9 @@ class Recovery:
             "removed from the index, sent again it is stored",
             instance=stored.SOPInstanceUID,
         )
-        # In this order, so that no other file has its name before.
+        # Before the file goes, so that no other has its name while it is entered.
         await self._index.forget(location)
-        if isMarked:
-            await self._archive.remove(location)
-        else:
+        if not isMarked:
             await self._archive.setAside(location)
         return _Outcome.INCOMPLETE
 
@@ -167,24 +193,35 @@ class Recovery:
     def add(
         self,
         location: Location,
-        writer: IBlobWriter,
+        writer: IBlobWriter | None = None,
         announcement: Announcement | None = None,
     ) -> None:
         """
         Resolve a file later: settled if the index has it then and it is whole,
         else forgotten and discarded. What is not resolved before the server ends
         is left to the next L{recover}.
+
+        @param writer: C{None} for a file that was durable long ago, and marked
+            because another may have taken its place: it is discarded only if one
+            has.
         """
-        self._uncertain[location] = writer, announcement
+        if writer is not None or location not in self._uncertain:
+            self._uncertain[location] = writer, announcement
         self._schedule()
 
     async def _resolveOne(
         self,
         location: Location,
-        writer: IBlobWriter,
+        writer: IBlobWriter | None,
         announcement: Announcement | None,
     ) -> _Outcome:
         stored = await self._index.storedAt(location)
+        if writer is None:
+            if stored is None:
+                await self._archive.discard(location)
+                return _Outcome.UNKNOWN
+            await self._archive.settle(location)
+            return _Outcome.KEPT
         outcome = _Outcome.UNKNOWN
         if stored is not None and await isWhole(self._archive, stored):
             await writer.settle()

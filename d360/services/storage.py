@@ -10,7 +10,8 @@ and L{Recovery<d360.services.recovery.Recovery>} finds out what became of it, by
 the mark, or by what the index has announced and not confirmed.
 
 What the index knows already, it is not told of before the new file is durable,
-since that may take the place of another.
+since that may take the place of another; and that is marked before it does, so
+that no crash leaves it behind.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from twisted.internet.interfaces import IConsumer, IReactorTime
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.attributes import Level
 from d360.dimse import status
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
 from d360.interfaces import IArchive, IBlobWriter, IIndex, IOperation, IServiceClass
 from d360.model import (
     Announcement,
+    AnyOf,
     Blob,
     Duplicates,
     InstanceRecord,
     Location,
     Outcome,
     Permission,
+    Query,
     Registration,
 )
 from d360.services import transfersyntaxes
@@ -43,6 +47,7 @@ from d360.services.header import HeaderError, HeaderScanner
 from d360.services.part10 import encodeHead
 from d360.services.records import Header, readHeader
 from d360.services.recovery import isWhole
+from d360.services.selection import UNIQUE_KEYS
 from d360.services.sopclasses import STORAGE
 from d360.services.uids import cleanUID, isUID
 
@@ -52,8 +57,12 @@ _C_STORE = 0x0001
 class IUncertain(Protocol):
     """Takes over what the index may or may not have committed."""
 
-    def add(self, location: Location, writer: IBlobWriter) -> None:
-        """Settle or discard the file, as soon as it can be known."""
+    def add(self, location: Location, writer: IBlobWriter | None = None) -> None:
+        """
+        Settle or discard the file, as soon as it can be known.
+
+        @param writer: of a file that is on its way; others have a mark only.
+        """
 
     def resolve(
         self,
@@ -158,6 +167,7 @@ class _Receipt:
 
     @ivar blob: set with the next two, when the file has its place.
     @ivar announced: what the index says.
+    @ivar marked: the files that it may take the place of.
     """
 
     operation: IOperation
@@ -166,6 +176,7 @@ class _Receipt:
     blob: Blob = field(init=False)
     record: InstanceRecord = field(init=False)
     announced: Deferred[Announcement | None] | None = field(init=False, default=None)
+    marked: set[Location] = field(init=False, factory=set)
 
 
 def _commentOf(error: ArchiveError) -> str:
@@ -341,22 +352,68 @@ class StorageService:
             operation.log.error("Cannot store: {why}", why=str(error))
             if error.uncertain:
                 self._recovery.add(ours, receipt.writer)
+                self._leaveMarked(receipt)
             else:
-                await receipt.writer.discard()
+                await self._giveUp(receipt)
             raise DIMSEError(
                 status.OUT_OF_RESOURCES, "Database is not available"
             ) from error
         except (DatabaseError, ArchiveError) as error:
             operation.log.error("Cannot store: {why}", why=str(error))
-            await receipt.writer.discard()
+            await self._giveUp(receipt)
             raise DIMSEError(status.OUT_OF_RESOURCES, "Index fails") from error
         except BaseException:
-            await receipt.writer.discard()
+            await self._giveUp(receipt)
             raise
+
+    async def _giveUp(self, receipt: _Receipt) -> None:
+        """The index does not have it."""
+        self._leaveMarked(receipt)
+        await receipt.writer.discard()
+
+    def _leaveMarked(self, receipt: _Receipt) -> None:
+        """Whether the others were replaced is found out later."""
+        for location in receipt.marked:
+            self._recovery.add(location)
+
+    async def _mark(self, receipt: _Receipt, location: Location) -> None:
+        """
+        Mark a file that this one may take the place of.
+
+        @raise ArchiveError: it cannot be marked.
+        """
+        receipt.marked.add(location)
+        await self._archive.unsettle(location)
+
+    async def _markChanged(self, receipt: _Receipt) -> None:
+        """
+        Mark the file that the index knows, if it holds other bytes.
+
+        Another receipt may replace it before this one does. Then this one
+        replaces that one's file, which has a mark of its own for as long as
+        that takes.
+        """
+        if self._duplicates is Duplicates.KEEP:
+            return
+        record = receipt.record
+        uid = UNIQUE_KEYS[Level.IMAGE]
+        found = self._index.locate(
+            Query(Level.IMAGE, (AnyOf(uid, (record.SOPInstanceUID,)),))
+        )
+        try:
+            for known in await found.nextBatch():
+                if (known.digest, known.TransferSyntaxUID) != (
+                    record.digest,
+                    record.TransferSyntaxUID,
+                ):
+                    await self._mark(receipt, known.location)
+        finally:
+            found.close()
 
     async def _registerAgain(self, receipt: _Receipt) -> Registration:
         """What the index knows already, perhaps with other bytes."""
         ours = receipt.blob.location
+        await self._markChanged(receipt)
         registration = await self._index.register(
             receipt.record, ours, self._duplicates
         )
@@ -369,6 +426,7 @@ class StorageService:
                 "The file of {instance} was gone or damaged, and has come again",
                 instance=receipt.record.SOPInstanceUID,
             )
+            await self._mark(receipt, registration.location)
             registration = await self._index.relocate(receipt.record, ours)
         return registration
 
@@ -399,13 +457,15 @@ class StorageService:
                 "{instance} was sent again, changed: kept as it was", instance=instance
             )
         try:
-            if registration.location != receipt.blob.location:
-                await receipt.writer.discard()
-                return
-            superseded = registration.superseded
-            if superseded is not None and superseded != receipt.blob.location:
+            superseded, ours = registration.superseded, receipt.blob.location
+            if superseded is not None and superseded != ours:
                 await self._archive.remove(superseded)
-            await receipt.writer.settle()
+            for location in receipt.marked:
+                await self._archive.settle(location)
+            if registration.location == ours:
+                await receipt.writer.settle()
+            else:
+                await receipt.writer.discard()
         except ArchiveError as error:
             log.error(
                 "Cannot tidy up after {instance}: {why}",

@@ -19,7 +19,7 @@ from d360.archive import files, incoming, intact, reader
 from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.archive.intact import Intact
-from d360.archive.writer import SETTLE_DELAY
+from d360.archive.writer import AGAIN, SETTLE_DELAY, TIMES
 from d360.digests import digestOf, sameKind
 from d360.errors import ArchiveError
 from d360.model import Location
@@ -795,6 +795,26 @@ class SettlingTests(FilesCase):
             self.clock.advance(SETTLE_DELAY)
         self.failureResultOf(settled[0], ArchiveError)
         self.successResultOf(settled[1])
+        self.assertEqual(1, len(self.marks()))
+        self.clock.advance(AGAIN)
+        self.assertEqual([], self.marks())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_discardFails(self) -> None:
+        """What cannot be removed is tried again, and then left to the next start."""
+        first = self.committed("1.2.1")
+        with patch.object(incoming.os, "unlink", side_effect=OSError(errno.EIO, "no")):
+            self.successResultOf(first.discard())
+            self.clock.advance(AGAIN)
+        self.assertEqual(2, len(self.names()))
+        self.clock.advance(AGAIN)
+        self.assertEqual([], self.names())
+        second = self.committed("1.2.2")
+        with patch.object(incoming.os, "unlink", side_effect=OSError(errno.EIO, "no")):
+            self.successResultOf(second.discard())
+            self.clock.pump([AGAIN] * TIMES)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual(1, len(self.marks()))
 
 
 class ReadErrorTests(FilesCase):

@@ -89,6 +89,18 @@ class ArchiveContract:
         self.successResultOf(self.archive.unsettle(blob.location))
         self.assertEqual((), self.successResultOf(self.archive.unsettled()))
 
+    def test_discardUnsettled(self) -> None:
+        """What is marked goes with its mark; what is not marked stays."""
+        writer, blob = self.stored()
+        self.successResultOf(writer.settle())
+        self.successResultOf(self.archive.discard(blob.location))
+        self.assertEqual(HEAD + DATA, self.content(blob.location))
+        self.successResultOf(self.archive.unsettle(blob.location))
+        self.successResultOf(self.archive.discard(blob.location))
+        self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+        self.assertEqual((), self.successResultOf(self.archive.unsettled()))
+        self.successResultOf(self.archive.discard(blob.location))
+
     def test_open(self) -> None:
         """The data set, piece by piece; the last one may be shorter."""
         for size in (0, 1, len(DATA), 3_000_000):

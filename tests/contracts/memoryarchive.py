@@ -201,6 +201,11 @@ class MemoryArchive:
         self.marks.discard(location)
         return succeed(None)
 
+    def discard(self, location: Location) -> Deferred[None]:
+        if location in self.marks:
+            self.files.pop(location.path, None)
+        return self.settle(location)
+
     def unsettle(self, location: Location) -> Deferred[None]:
         if location.path in self.files:
             self.marks.add(location)

@@ -97,15 +97,15 @@ class RunningServer:
 
     @ivar port: of DICOM.
     @ivar web: the URL of its web port.
+    @ivar workers: processes that serve associations.
     @param options: of the command line.
-    @param workers: processes that serve associations.
     """
 
     aeTitle = "D360PACS"
 
     def __init__(self, folder: Path, *options: str, workers: int = WORKERS) -> None:
         self.folder = folder
-        self._workers = workers
+        self.workers = workers
         self._options = options
         self.port = 0
         self.web = ""
@@ -115,12 +115,24 @@ class RunningServer:
     @property
     def log(self) -> Path:
         """What it prints; lines of workers come a moment later."""
-        if self._workers > 1:
+        if self.workers > 1:
             time.sleep(0.15)
         return self._log
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
+        begin = self.launch()
+        ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
+        match = self.waitFor(ready, begin)
+        self.port = int(match[1])
+        self.web = f"http://{match[2]}"
+
+    def launch(self) -> int:
+        """
+        Start it, and do not wait.
+
+        @return: the length of the log before.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as output:
             begin = output.tell()
@@ -135,10 +147,7 @@ class RunningServer:
                 stderr=output,
                 cwd=self.folder,
             )
-        ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
-        match = self.waitFor(ready, begin)
-        self.port = int(match[1])
-        self.web = f"http://{match[2]}"
+        return begin
 
     def _withWorkers(self) -> list[str]:
         """The options, with a configuration file that has the workers in it."""
@@ -149,7 +158,7 @@ class RunningServer:
             else:
                 others.append(option)
         path = self.folder / "d360-test.toml"
-        path.write_text(f"workers = {self._workers}\n{text}")
+        path.write_text(f"workers = {self.workers}\n{text}")
         return [f"--config={path}", *others]
 
     def waitFor(self, pattern: re.Pattern[str], begin: int = 0) -> re.Match[str]:

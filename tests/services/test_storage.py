@@ -30,6 +30,7 @@ from d360.model import (
     Location,
     Outcome,
     PresentationContext,
+    Query,
     Registration,
     StoredInstance,
 )
@@ -40,6 +41,21 @@ from tests.contracts.operation import FakeOperation
 from tests.services.datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encode, instance
 
 ELSEWHERE = Location("00/1.2.3/1.2.3.4/elsewhere.dcm", 100)
+
+
+class Located:
+    """The instances that are known, all at once."""
+
+    def __init__(self, index: Index, found: list[StoredInstance]) -> None:
+        self.index = index
+        self.found = found
+
+    def nextBatch(self) -> Deferred[tuple[StoredInstance, ...]]:
+        batch, self.found = tuple(self.found), []
+        return self.index.later(batch)
+
+    def close(self) -> None:
+        pass
 
 
 class Index:
@@ -101,6 +117,16 @@ class Index:
     def relocate(self, record, location) -> Deferred[Registration]:
         self.relocated.append(location)
         return succeed(Registration(Outcome.REPLACED, location, self.kept))
+
+    def locate(self, query: Query) -> Located:
+        return Located(
+            self,
+            [
+                StoredInstance("1.2.3.4.5", CT, EXPLICIT, location, *known)
+                for location, known in self.known.items()
+                if self.outcome is not Outcome.STORED
+            ],
+        )
 
     def storedAt(self, location: Location) -> Deferred[StoredInstance | None]:
         self.asked += 1
@@ -325,6 +351,139 @@ class DuplicateTests(StorageCase):
         self.assertEqual([0x0000], operation.statuses())
         self.assertEqual([self.index.announced[0][1].path], list(self.archive.files))
         self.assertIn("warn", [level for level, _ in operation.log.events])
+
+    def registering(self, operation: FakeOperation) -> Deferred[None]:
+        """The index has been asked to register it, and has not answered."""
+        pending: Deferred[None] = Deferred()
+        register = self.index.register
+
+        def waiting(*arguments):
+            registered = register(*arguments)
+            return pending.addCallback(lambda _: registered)
+
+        self.index.register = waiting
+        self.performed = self.service.perform(operation)
+        self.assertNoResult(self.performed)
+        return pending
+
+    def test_markedBeforeReplaced(self) -> None:
+        """
+        The file that may be replaced is marked before the index is told, so that
+        a crash right after that does not leave it behind.
+        """
+        self.index.outcome = Outcome.REPLACED
+        pending = self.registering(self.operation())
+        self.assertIn(ELSEWHERE, self.archive.marks)
+        pending.callback(None)
+        self.successResultOf(self.performed)
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
+
+    def test_crashedBeforeRemoval(self) -> None:
+        """The index has replaced it, and nothing was removed yet."""
+        self.index.outcome = Outcome.REPLACED
+        self.registering(self.operation())
+        ((record, ours, _),) = self.index.registered
+        self.index.known = {ours: (record.size, record.digest)}
+        self.archive.restart()
+        recovery = Recovery(self.archive, self.index, self.clock)
+        self.assertEqual(2, self.successResultOf(recovery.recover()))
+        self.assertEqual([ours.path], list(self.archive.files))
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_crashedBeforeReplacement(self) -> None:
+        """The index was not told: what was there stays, and nothing else."""
+        self.index.outcome = Outcome.REPLACED
+        self.registering(self.operation())
+        self.archive.restart()
+        recovery = Recovery(self.archive, self.index, self.clock)
+        self.assertEqual(2, self.successResultOf(recovery.recover()))
+        self.assertEqual([ELSEWHERE.path], list(self.archive.files))
+        self.assertEqual(set(), self.archive.marks)
+
+    def test_identicalIsNotMarked(self) -> None:
+        """What is the same takes no place of anything: it costs no mark."""
+        operation = self.operation()
+        self.index.known = {ELSEWHERE: (len(operation.data), digestOf(operation.data))}
+        self.archive.files[ELSEWHERE.path] = bytes(100) + operation.data
+        self.index.outcome = Outcome.DUPLICATE
+        pending = self.registering(operation)
+        self.assertNotIn(ELSEWHERE, self.archive.marks)
+        pending.callback(None)
+        self.successResultOf(self.performed)
+
+    def uncertainly(self, commits: bool) -> None:
+        """The connection is lost while other bytes are registered."""
+        self.index.outcome = Outcome.REPLACED
+        register = self.index.register
+
+        def lost(record, location, duplicates):
+            register(record, location, duplicates)
+            if commits:
+                self.index.known = {location: (record.size, record.digest)}
+            return fail(DatabaseUnavailable("lost", uncertain=True))
+
+        self.index.register = lost
+        failure = self.failureResultOf(
+            self.service.perform(self.operation()), DIMSEError
+        )
+        self.assertEqual(0xA700, failure.value.status)
+        self.assertEqual(2, len(self.archive.files))
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(
+            [location.path for location in self.index.known], list(self.archive.files)
+        )
+        self.assertEqual((set(), []), (self.archive.marks, self.index.forgotten))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_uncertainlyReplaced(self) -> None:
+        """It was, as turns out later: the file that it replaced goes."""
+        self.uncertainly(True)
+
+    def test_uncertainlyNotReplaced(self) -> None:
+        """It was not: that file stays."""
+        self.uncertainly(False)
+
+    def test_notReplaced(self) -> None:
+        """The index refuses: that file stays, and loses its mark."""
+        self.index.outcome = Outcome.REPLACED
+        self.index.register = lambda *_: fail(DatabaseError("refused"))
+        failure = self.failureResultOf(
+            self.service.perform(self.operation()), DIMSEError
+        )
+        self.assertEqual(0xA700, failure.value.status)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual([ELSEWHERE.path], list(self.archive.files))
+        self.assertEqual((set(), []), (self.archive.marks, self.index.forgotten))
+
+    def test_damagedStays(self) -> None:
+        """
+        A crash before a damaged file is replaced: what was once acknowledged is
+        not forgotten for that.
+        """
+        self.archive.files[ELSEWHERE.path] = bytes(100) + b"kep"
+        self.index.outcome = Outcome.REPLACED
+        self.registering(self.operation())
+        self.archive.restart()
+        recovery = Recovery(self.archive, self.index, self.clock)
+        self.successResultOf(recovery.recover())
+        self.assertEqual({ELSEWHERE.path: bytes(100) + b"kep"}, self.archive.files)
+        self.assertEqual((set(), []), (self.archive.marks, self.index.forgotten))
+
+    def test_markedBeforeRelocated(self) -> None:
+        """Nor is what is damaged left behind by a crash."""
+        self.archive.files[ELSEWHERE.path] = bytes(100) + b"kep"
+        self.index.outcome = Outcome.DUPLICATE
+        relocate = self.index.relocate
+        marks = []
+
+        def marked(record, location):
+            marks.extend(self.archive.marks)
+            return relocate(record, location)
+
+        self.index.relocate = marked
+        self.store(self.operation())
+        self.assertIn(ELSEWHERE, marks)
+        self.assertEqual((1, set()), (len(self.archive.files), self.archive.marks))
 
     def test_kept(self) -> None:
         """C{duplicates = "keep"}: ours is discarded, with a warning."""
@@ -574,6 +733,7 @@ class UncertainTests(StorageCase):
     def test_incomplete(self) -> None:
         """What the index was told of before all bytes were there goes."""
         self.know()
+        self.index.left = [self.location]
         self.archive.files[self.location.path] = b"half"
         self.assertEqual(1, self.recover())
         self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
