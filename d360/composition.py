@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 
 from d360.archive.diskprocess import ProcessDisk
 from d360.archive.files import FileArchive
+from d360.archive.freespace import FreeSpace
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
 from d360.config import DICOM, Configuration
@@ -27,7 +28,7 @@ from d360.dimse.opener import AssociationOpener
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociations
+from d360.interfaces import IAssociations, IFreeSpace
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -122,6 +123,7 @@ class Stores:
 
     threads: DiskThreads
     archive: FileArchive
+    freeSpace: FreeSpace
     index: PostgreSQLIndex
     remoteAEs: PostgreSQLRemoteAEs
     worklist: PostgreSQLWorklist
@@ -152,6 +154,23 @@ def makeArchive(
             ProcessDisk, reactor, atOnce=number > 0 or workersOf(configuration) == 1
         ),
         incomingOf(number),
+    )
+
+
+def _makeFreeSpace(
+    reactor: Any, configuration: Configuration, threads: DiskThreads, number: int
+) -> FreeSpace:
+    """Of the archive, and of the embedded database where there is one."""
+    below = configuration.dataDirectory
+    folders = [below / "archive"]
+    if not configuration.database.url:
+        folders.append(below / "postgresql")
+    return FreeSpace(
+        [str(folder) for folder in folders],
+        threads.run,
+        reactor,
+        configuration.minFreeSpace << 20,
+        isTold=number == 0,
     )
 
 
@@ -188,7 +207,8 @@ def makeStores(
     )
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
-    return Stores(threads, archive, index, remoteAEs, worklist, transcoder)
+    freeSpace = _makeFreeSpace(reactor, configuration, threads, number)
+    return Stores(threads, archive, freeSpace, index, remoteAEs, worklist, transcoder)
 
 
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:
@@ -265,7 +285,12 @@ def makeServing(
     @param changed: see L{UpperLayerFactory}.
     """
     storage = StorageService(
-        stores.archive, stores.index, recovery, reactor, dicom.duplicates
+        stores.archive,
+        stores.index,
+        recovery,
+        reactor,
+        stores.freeSpace,
+        dicom.duplicates,
     )
     services = _makeServices(reactor, dicom, stores, requesting, storage)
     associations = Associations(services, reactor, metrics)
@@ -380,6 +405,22 @@ def makeReadings(stores: Stores, associations: IAssociations) -> Sequence[Readin
         labels = {"queue": f"{name} connection"}
         readings.append(waiting(partial(getattr, pool, "waiting"), labels))
     return readings
+
+
+def diskReadings(freeSpace: IFreeSpace) -> Sequence[Reading]:
+    """What the metrics read of the low-water mark."""
+    return [
+        Reading(
+            "d360_disk_min_free_bytes",
+            "With less free than this, nothing is stored; 0 for no such mark.",
+            lambda: freeSpace.minimum,
+        ),
+        Reading(
+            "d360_disk_low",
+            "1 while nothing is stored for want of free space, else 0.",
+            lambda: int(freeSpace.isLow),
+        ),
+    ]
 
 
 def processReadings(number: int, process: ProcessUse | None) -> Sequence[Reading]:

@@ -32,6 +32,7 @@ from d360.asynchronous import asynchronous
 from d360.composition import (
     Requesting,
     Stores,
+    diskReadings,
     makeReadings,
     makeRequesting,
     makeServing,
@@ -233,7 +234,13 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
     status = StatusResource(
-        title, watched.associations, workers, index, archive, reactor
+        title,
+        watched.associations,
+        workers,
+        index,
+        archive,
+        stores.freeSpace,
+        reactor,
     )
     site = makeSite(
         {
@@ -252,7 +259,8 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         },
         token,
     )
-    exposition = Exposition(watched.work, watched.readings)
+    readings = [*watched.readings, *diskReadings(stores.freeSpace)]
+    exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )
@@ -302,12 +310,14 @@ def _fileObserver(configuration: Configuration) -> FileObserver:
 async def _recover(own: _Own) -> int:
     found = await own.recovery.recover()
     found += await recoverWorkers(reactor, own.configuration, own.stores)
+    await own.stores.freeSpace.start()
     return found
 
 
 @asynchronous
 async def _stopWork(own: _Own) -> None:
     await own.care.stop()
+    own.stores.freeSpace.stop()
     own.requesting.opener.abortAll("the server is stopping")
     await own.sending.stop()
     await own.stores.transcoder.stop()

@@ -11,6 +11,9 @@ the mark, or by what the index has announced and not confirmed.
 
 What the index knows already, it is not told of before the new file is durable,
 since that may take the place of another.
+
+Where too little of the disk is free, an instance is refused before anything of it
+is written, and one that is on its way as soon as even less is.
 """
 
 from __future__ import annotations
@@ -27,7 +30,14 @@ from zope.interface import implementer
 from d360.asynchronous import asynchronous
 from d360.dimse import status
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
-from d360.interfaces import IArchive, IBlobWriter, IIndex, IOperation, IServiceClass
+from d360.interfaces import (
+    IArchive,
+    IBlobWriter,
+    IFreeSpace,
+    IIndex,
+    IOperation,
+    IServiceClass,
+)
 from d360.model import (
     Announcement,
     Blob,
@@ -72,13 +82,16 @@ class _Reception:
     @ivar refusal: why the instance will not be stored.
     """
 
-    def __init__(self, operation: IOperation, writer: IBlobWriter) -> None:
+    def __init__(
+        self, operation: IOperation, writer: IBlobWriter, freeSpace: IFreeSpace
+    ) -> None:
         self.header: Header | None = None
         self.refusal: DIMSEError | None = None
         self._log = operation.log
         self._request = operation.request
         self._scanner = HeaderScanner(operation.context.transferSyntax)
         self._writer = writer
+        self._freeSpace = freeSpace
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._writer.registerProducer(producer, streaming)
@@ -89,15 +102,22 @@ class _Reception:
     def write(self, data: memoryview | bytes) -> None:
         if self.refusal is not None:
             return
+        if self._freeSpace.isCritical:
+            self._refuse(_tooFull())
+            return
         self._writer.write(data)  # type: ignore[arg-type]
         scanner = self._scanner
         scanner.write(data)
         if self.header is None and (scanner.complete or scanner.error):
-            self.refusal = self._check()
-            if self.refusal is not None:
-                # The rest comes all the same, and goes nowhere.
-                discarded = self._writer.discard()
-                discarded.addErrback(lambda f: self._log.failure("not discarded", f))
+            refusal = self._check()
+            if refusal is not None:
+                self._refuse(refusal)
+
+    def _refuse(self, refusal: DIMSEError) -> None:
+        """The rest comes all the same, and goes nowhere."""
+        self.refusal = refusal
+        discarded = self._writer.discard()
+        discarded.addErrback(lambda f: self._log.failure("not discarded", f))
 
     def finish(self) -> Header:
         """
@@ -167,6 +187,12 @@ class _Receipt:
     announced: Deferred[Announcement | None] | None = field(init=False, default=None)
 
 
+def _tooFull() -> DIMSEError:
+    return DIMSEError(
+        status.OUT_OF_RESOURCES, "Less disk space is free than min_free_space"
+    )
+
+
 def _commentOf(error: ArchiveError) -> str:
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -182,6 +208,7 @@ class StorageService:
     @param recovery: takes over the files of which the index does not know
         whether it has them.
     @param clock: for the time of receipt and durations.
+    @param freeSpace: whether more may be stored.
     """
 
     sopClasses = STORAGE
@@ -193,12 +220,14 @@ class StorageService:
         index: IIndex,
         recovery: IUncertain,
         clock: IReactorTime,
+        freeSpace: IFreeSpace,
         duplicates: Duplicates = Duplicates.REPLACE,
     ) -> None:
         self._archive = archive
         self._index = index
         self._recovery = recovery
         self._clock = clock
+        self._freeSpace = freeSpace
         self._duplicates = duplicates
         self._tidying: set[Deferred[None]] = set()
 
@@ -214,8 +243,11 @@ class StorageService:
 
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
-        writer = self._archive.create(self._head(operation))
-        reception = _Reception(operation, writer)
+        head = self._head(operation)
+        if self._freeSpace.isLow:
+            raise _tooFull()
+        writer = self._archive.create(head)
+        reception = _Reception(operation, writer, self._freeSpace)
         try:
             await operation.deliverDataset(reception)
             header = reception.finish()
@@ -281,6 +313,7 @@ class StorageService:
             )
         except ArchiveError as error:
             receipt.operation.log.error("Cannot store: {why}", why=str(error))
+            self._freeSpace.look()
             await self._takeBack(receipt)
             raise DIMSEError(status.OUT_OF_RESOURCES, _commentOf(error)) from error
         return await self._register(receipt)
@@ -337,6 +370,7 @@ class StorageService:
             )
         except DatabaseUnavailable as error:
             operation.log.error("Cannot store: {why}", why=str(error))
+            self._freeSpace.look()
             if error.uncertain:
                 self._recovery.add(ours, receipt.writer)
             else:
