@@ -477,6 +477,9 @@ class IFreeSpace(Interface):
         "Less than half of it is free: what is on its way is not to be stored either."
     )
 
+    def take(size: int) -> None:
+        """So many bytes are about to be written. A plain call."""
+
     def look() -> None:
         """
         Look now: for who has just found that something cannot be written. A

@@ -6,6 +6,7 @@ cannot be removed in order.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,8 +22,7 @@ from d360.asynchronous import asynchronous
 from d360.interfaces import IFreeSpace
 from d360.logs import Logger
 
-#: Seconds between two looks. What arrives in between fits below any mark that
-#: makes sense.
+#: Seconds between two looks, unless what arrives may have used up so much.
 INTERVAL = 1.0
 
 #: File names that a file system with a fixed number of them must have left: an
@@ -91,6 +91,9 @@ class FreeSpace:
         self._isTold = isTold
         self._roomOf = roomOf
         self._looking: Deferred[None] | None = None
+        # What may be left, and with how much less it is looked at again.
+        self._left = math.inf
+        self._enough = -math.inf
         self._loop = LoopingCall(self._lookOnce)
         self._loop.clock = clock
 
@@ -107,6 +110,12 @@ class FreeSpace:
         """Look no more. A plain call."""
         if self._loop.running:
             self._loop.stop()
+
+    def take(self, size: int) -> None:
+        """See L{IFreeSpace.take}."""
+        self._left -= size
+        if self._left < self._enough:
+            self.look()
 
     def look(self) -> None:
         """See L{IFreeSpace.look}."""
@@ -133,7 +142,12 @@ class FreeSpace:
         wanted = self.minimum * (1 + _MORE) if self.isLow else self.minimum
         hasFiles = room.files is None or room.files >= LEAST_FILES
         wasLow, self.isLow = self.isLow, room.size < wanted or not hasFiles
-        self.isCritical = self.isLow and room.size < self.minimum / 2
+        half = self.minimum / 2
+        self.isCritical = self.isLow and room.size < half
+        self._left = room.size
+        self._enough = half if self.isLow else self.minimum
+        if self.isCritical:
+            self._enough = -math.inf
         if self.isLow != wasLow and self._isTold:
             self._tell(room, hasFiles)
 

@@ -105,6 +105,7 @@ class _Reception:
         if self._freeSpace.isCritical:
             self._refuse(_tooFull())
             return
+        self._freeSpace.take(len(data))
         self._writer.write(data)  # type: ignore[arg-type]
         scanner = self._scanner
         scanner.write(data)

@@ -122,6 +122,31 @@ class FreeSpaceTests(SynchronousTestCase):
         held.callback(None)
         self.assertTrue(space.isLow)
 
+    def test_taken(self) -> None:
+        """
+        Much may arrive within a second: as soon as it may be too much, it is
+        looked at; and again when it may be half of that.
+        """
+        space = self.make()
+        space.take(100 * MIB)
+        self.assertEqual(self.looks, 1)
+        self.room = Room(110 * MIB)
+        space.take(1)
+        self.assertEqual((self.looks, space.isLow), (2, False))
+        self.room = Room(99 * MIB)
+        space.take(10 * MIB)
+        self.assertEqual((self.looks, space.isLow), (2, False))
+        space.take(1)
+        self.assertEqual((self.looks, space.isLow), (3, True))
+        self.room = Room(49 * MIB)
+        space.take(49 * MIB)
+        self.assertEqual((self.looks, space.isCritical), (3, False))
+        space.take(1)
+        self.assertEqual((self.looks, space.isCritical), (4, True))
+        space.take(1000 * MIB)
+        self.assertEqual(self.looks, 4)
+        self.assertEqual(self.after(space, Room(200 * MIB)), (False, False))
+
     def test_unknown(self) -> None:
         """Where it cannot be known, all stays as it was."""
         space = self.make()

@@ -12,13 +12,17 @@ class MemoryFreeSpace:
     """
     See L{IFreeSpace}.
 
+    @ivar taken: bytes that were about to be written.
     @ivar looks: how often it was asked to look.
     """
 
     def __init__(self) -> None:
         self.minimum = 1 << 30
         self.isLow = self.isCritical = False
-        self.looks = 0
+        self.taken = self.looks = 0
+
+    def take(self, size: int) -> None:
+        self.taken += size
 
     def look(self) -> None:
         self.looks += 1

@@ -210,6 +210,7 @@ class SuccessTests(StorageCase):
         self.assertEqual(1_700_000_000, record.receivedAt.timestamp())
         self.assertEqual("+0000", record.receivedAt.strftime("%z"))
         self.assertEqual(set(), self.archive.marks)
+        self.assertEqual(len(operation.data), self.freeSpace.taken)
 
     def test_log(self) -> None:
         """The one line of an operation is DIMSE's; what is usual adds none."""
