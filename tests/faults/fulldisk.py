@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg2
+
+from d360.errors import StartupError
+from tests.contracts.postgres import execute
 from tests.faults.receipts import Clients, Outcome, check, echo, fetched
 from tests.faults.smalldisk import SmallDisk
 from tests.interop.running import RunningServer
@@ -79,13 +83,27 @@ def full(
                 outcome.expect(
                     clients.untilStored(8, _PATIENCE), "storing does not go on"
                 )
-                seconds = time.monotonic() - began
-                outcome.figures["slowest to go on, s"] = max(
-                    seconds, outcome.figures.get("slowest to go on, s", 0.0)
-                )
+                outcome.slowest("to go on, s", time.monotonic() - began)
         check(server, clients.receipts, outcome)
         _endsInOrder(server, outcome)
     return outcome
+
+
+def _endDatabase(server: RunningServer) -> bool:
+    """
+    Have the database write its log until there is no room for it, whereupon it
+    ends with a PANIC and tries to begin again; whether it did.
+    """
+    try:
+        for _ in range(64):
+            execute(
+                server.database,
+                "SELECT pg_logical_emit_message(true, 'd360', repeat('x', 4000000))",
+            )
+    except (StartupError, psycopg2.Error):
+        log = server.folder / "data" / "postgresql" / "data" / "log"
+        return any("PANIC" in path.read_text() for path in log.glob("*.log"))
+    return False
 
 
 def databaseFull(folder: Path, kind: str, times: int) -> Outcome:
@@ -103,11 +121,15 @@ def databaseFull(folder: Path, kind: str, times: int) -> Outcome:
             outcome.expect(clients.untilStored(8), "nothing was stored")
             disk.fill(0)
             outcome.expect(clients.untilTold("A700"), "a full disk was not told")
-            time.sleep(2)
             outcome.injected[f"{kind} full to the last byte"] += 1
+            outcome.expect(_endDatabase(server), "the database did not end")
+            outcome.injected[f"{kind} full, and the database ended"] += 1
+            time.sleep(3)
             _stillServes(server, outcome, "on a full disk")
             disk.makeRoom()
+            began = time.monotonic()
             outcome.expect(clients.untilStored(8, _PATIENCE), "storing does not go on")
+            outcome.slowest("to go on, s", time.monotonic() - began)
         clients.__exit__()
         check(server, clients.receipts, outcome)
         _endsInOrder(server, outcome)
