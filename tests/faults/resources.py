@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.faults import fulldisk
+from tests.faults import deaddatabase, fulldisk
 from tests.faults.receipts import Outcome
 
 Scenario = Callable[[Path], Outcome]
@@ -46,6 +46,17 @@ def scenarios(times: int) -> dict[str, Scenario]:
         "min_free_space": partial(fulldisk.mark, times=times, workers=1),
         "min_free_space, two workers": partial(fulldisk.mark, times=times, workers=2),
         "read-only": partial(fulldisk.readOnly, times=min(times, 3)),
+        "database killed": partial(deaddatabase.killed, times=times),
+        "database killed, two workers": partial(
+            deaddatabase.killed, times=times, workers=2
+        ),
+        "connections dropped": partial(deaddatabase.dropped, times=10 * times),
+        "connections dropped, two workers": partial(
+            deaddatabase.dropped, times=10 * times, workers=2
+        ),
+        "registrations refused": partial(deaddatabase.refused, times=times),
+        "database read-only": partial(deaddatabase.readOnly, times=times),
+        "database stopped": partial(deaddatabase.stopped, times=times),
     }
     return found
 
