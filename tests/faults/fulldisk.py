@@ -11,7 +11,7 @@ import psycopg2
 
 from d360.errors import StartupError
 from tests.contracts.postgres import execute
-from tests.faults.receipts import Clients, Outcome, check, echo, fetched
+from tests.faults.receipts import Clients, Outcome, check, echo, endsInOrder, fetched
 from tests.faults.smalldisk import SmallDisk
 from tests.interop.running import RunningServer
 
@@ -50,11 +50,6 @@ def _stillServes(server: RunningServer, outcome: Outcome, when: str) -> None:
         outcome.problems.append(f"no C-ECHO {when}: {error!r}")
 
 
-def _endsInOrder(server: RunningServer, outcome: Outcome) -> None:
-    outcome.expect(server.stop() == 0, "it did not end with status 0")
-    outcome.expect("Traceback" not in server.logged(), "a traceback was logged")
-
-
 def full(
     folder: Path, kind: str, times: int, archiveOnly: bool, workers: int = 1
 ) -> Outcome:
@@ -85,7 +80,7 @@ def full(
                 )
                 outcome.slowest("to go on, s", time.monotonic() - began)
         check(server, clients.receipts, outcome)
-        _endsInOrder(server, outcome)
+        endsInOrder(server, outcome)
     return outcome
 
 
@@ -132,7 +127,7 @@ def databaseFull(folder: Path, kind: str, times: int) -> Outcome:
             outcome.slowest("to go on, s", time.monotonic() - began)
         clients.__exit__()
         check(server, clients.receipts, outcome)
-        _endsInOrder(server, outcome)
+        endsInOrder(server, outcome)
     return outcome
 
 
@@ -163,7 +158,7 @@ def mark(folder: Path, times: int, workers: int) -> Outcome:
             f"other reasons were told: {comments}",
         )
         check(server, clients.receipts, outcome)
-        _endsInOrder(server, outcome)
+        endsInOrder(server, outcome)
         for words in ("Only ", "There is room again"):
             count = sum(words in line for line in server.logged().splitlines())
             outcome.expect(count == times, f"{words!r} was logged {count} times")
@@ -198,7 +193,7 @@ def filesUsedUp(folder: Path, kind: str, times: int) -> Outcome:
                 disk.makeRoomForFiles()
                 outcome.expect(clients.untilStored(8), "storing does not go on")
         check(server, clients.receipts, outcome)
-        _endsInOrder(server, outcome)
+        endsInOrder(server, outcome)
     return outcome
 
 
@@ -221,7 +216,7 @@ def readOnly(folder: Path, times: int) -> Outcome:
                 for study, kept in clients.receipts.kept.items():
                     there = fetched(server, study)
                     outcome.expect(kept.items() <= there.items(), "not retrieved")
-                _endsInOrder(server, outcome)
+                endsInOrder(server, outcome)
                 disk.mountAgain()
                 server.start()
                 check(server, clients.receipts, outcome)

@@ -305,6 +305,14 @@ def checkLeft(server: RunningServer, outcome: Outcome, database: str = "") -> No
     outcome.expect(not files - rows, f"{len(files - rows)} files have no row")
 
 
+def endsInOrder(server: RunningServer, outcome: Outcome) -> None:
+    """It ends with status 0, and nothing went wrong that nobody expected."""
+    outcome.expect(server.stop() == 0, "it did not end with status 0")
+    log = server.logged()
+    at = log.find("Traceback")
+    outcome.expect(at < 0, f"logged: {log[max(at - 300, 0) : at + 3000]}")
+
+
 def echo(server: RunningServer) -> float:
     """Seconds of a C-ECHO on a new association; its establishment counts."""
     began = time.monotonic()
