@@ -32,6 +32,7 @@ from d360.interfaces import IAssociations, IFreeSpace
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
+from d360.openfiles import allowedOpenFiles, mostConnections
 from d360.services.admission import Admission
 from d360.services.find import FindService
 from d360.services.recovery import Recovery
@@ -211,13 +212,24 @@ def makeStores(
     return Stores(threads, archive, freeSpace, index, remoteAEs, worklist, transcoder)
 
 
+def connectionsOf(dicom: DICOM, processes: int = 1) -> int:
+    """
+    How many connections of peers there may be: with and without associations, as
+    far as there can be files open for them.
+
+    @param processes: that serve them.
+    """
+    files = mostConnections(allowedOpenFiles())
+    return min(dicom.maxAssociations + CONNECTIONS_WITHOUT, processes * files)
+
+
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:
     """Of associations that peers request."""
     return UpperLayerSettings(
         maxPDULength=dicom.maxPDULength,
         artim=dicom.artimTimeout,
         idleTimeout=dicom.idleTimeout,
-        maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
+        maxConnections=connectionsOf(dicom),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.faults import deaddatabase, fulldisk
+from tests.faults import deaddatabase, fulldisk, openfiles
 from tests.faults.receipts import Outcome
 
 Scenario = Callable[[Path], Outcome]
@@ -56,6 +56,8 @@ def scenarios(times: int) -> dict[str, Scenario]:
         ),
         "registrations refused": partial(deaddatabase.refused, times=times),
         "database read-only": partial(deaddatabase.readOnly, times=times),
+        "open files": partial(openfiles.crowded, times=times),
+        "open files, two workers": partial(openfiles.crowded, times=times, workers=2),
         "database stopped": partial(deaddatabase.stopped, times=times),
     }
     return found

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,23 @@ class RunningServer:
     @ivar web: the URL of its web port.
     @param options: of the command line.
     @param workers: processes that serve associations.
+    @param wrapper: a command that starts it, in front of its own.
+    @param environment: further variables.
     """
 
     aeTitle = "D360PACS"
 
-    def __init__(self, folder: Path, *options: str, workers: int = WORKERS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        workers: int = WORKERS,
+        wrapper: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._wrapper = wrapper
+        self._environment = {**os.environ, **(environment or {})}
         self._workers = workers
         self._options = options
         self.port = 0
@@ -124,16 +135,18 @@ class RunningServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as output:
             begin = output.tell()
+            command = twistdCommand(
+                f"--port={self.port}",
+                "--web-port=0",
+                f"--data-directory={self.folder / 'data'}",
+                *self._withWorkers(),
+            )
             self.process = subprocess.Popen(
-                twistdCommand(
-                    f"--port={self.port}",
-                    "--web-port=0",
-                    f"--data-directory={self.folder / 'data'}",
-                    *self._withWorkers(),
-                ),
+                [*self._wrapper, *command],
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
+                env=self._environment,
             )
         ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
         match = self.waitFor(ready, begin)
