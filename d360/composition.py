@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 
 from d360.archive.diskprocess import ProcessDisk
 from d360.archive.files import FileArchive
+from d360.archive.freespace import FreeSpace
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
 from d360.config import DICOM, Configuration
@@ -28,10 +29,11 @@ from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociations, ICallers
+from d360.interfaces import IAssociations, ICallers, IFreeSpace
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
+from d360.openfiles import allowedOpenFiles, mostConnections
 from d360.services.admission import Admission
 from d360.services.commitment import CommitmentService
 from d360.services.committing import Commitments
@@ -126,6 +128,7 @@ class Stores:
 
     threads: DiskThreads
     archive: FileArchive
+    freeSpace: FreeSpace
     index: PostgreSQLIndex
     remoteAEs: KeptRemoteAEs
     worklist: PostgreSQLWorklist
@@ -157,6 +160,23 @@ def makeArchive(
             ProcessDisk, reactor, atOnce=number > 0 or workersOf(configuration) == 1
         ),
         incomingOf(number),
+    )
+
+
+def _makeFreeSpace(
+    reactor: Any, configuration: Configuration, threads: DiskThreads, number: int
+) -> FreeSpace:
+    """Of the archive, and of the embedded database where there is one."""
+    below = configuration.dataDirectory
+    folders = [below / "archive"]
+    if not configuration.database.url:
+        folders.append(below / "postgresql")
+    return FreeSpace(
+        [str(folder) for folder in folders],
+        threads.run,
+        reactor,
+        configuration.minFreeSpace << 20,
+        isTold=number == 0,
     )
 
 
@@ -195,8 +215,29 @@ def makeStores(
     )
     remoteAEs = KeptRemoteAEs(PostgreSQLRemoteAEs(index.writing), changes, reactor)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
+    freeSpace = _makeFreeSpace(reactor, configuration, threads, number)
     requests = PostgreSQLCommitmentRequests(index.writing)
-    return Stores(threads, archive, index, remoteAEs, worklist, requests, transcoder)
+    return Stores(
+        threads,
+        archive,
+        freeSpace,
+        index,
+        remoteAEs,
+        worklist,
+        requests,
+        transcoder,
+    )
+
+
+def connectionsOf(dicom: DICOM, processes: int = 1) -> int:
+    """
+    How many connections of peers there may be: with and without associations, as
+    far as there can be files open for them.
+
+    @param processes: that serve them.
+    """
+    files = mostConnections(allowedOpenFiles())
+    return min(dicom.maxAssociations + CONNECTIONS_WITHOUT, processes * files)
 
 
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:
@@ -205,7 +246,7 @@ def settingsOf(dicom: DICOM) -> UpperLayerSettings:
         maxPDULength=dicom.maxPDULength,
         artim=dicom.artimTimeout,
         idleTimeout=dicom.idleTimeout,
-        maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
+        maxConnections=connectionsOf(dicom),
     )
 
 
@@ -290,7 +331,12 @@ def makeServing(
     @param changed: see L{UpperLayerFactory}.
     """
     storage = StorageService(
-        stores.archive, stores.index, recovery, reactor, dicom.duplicates
+        stores.archive,
+        stores.index,
+        recovery,
+        reactor,
+        stores.freeSpace,
+        dicom.duplicates,
     )
     admission = Admission(
         dicom.aeTitle,
@@ -417,6 +463,22 @@ def makeReadings(stores: Stores, associations: IAssociations) -> Sequence[Readin
         labels = {"queue": f"{name} connection"}
         readings.append(waiting(partial(getattr, pool, "waiting"), labels))
     return readings
+
+
+def diskReadings(freeSpace: IFreeSpace) -> Sequence[Reading]:
+    """What the metrics read of the low-water mark."""
+    return [
+        Reading(
+            "d360_disk_min_free_bytes",
+            "With less free than this, nothing is stored; 0 for no such mark.",
+            lambda: freeSpace.minimum,
+        ),
+        Reading(
+            "d360_disk_low",
+            "1 while nothing is stored for want of free space, else 0.",
+            lambda: int(freeSpace.isLow),
+        ),
+    ]
 
 
 def processReadings(number: int, process: ProcessUse | None) -> Sequence[Reading]:

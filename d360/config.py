@@ -176,11 +176,13 @@ class Configuration:
     """
     Everything that can be configured, see C{etc/d360.toml}.
 
+    @ivar minFreeSpace: MiB; with less, nothing is stored. 0 for no such mark.
     @ivar workers: processes that serve associations; 0 for as many as suit the
         machine.
     """
 
     dataDirectory: Path = _option(Path("d360-data"), _path)
+    minFreeSpace: int = _option(1024, _number(0, 1 << 30))
     workers: int = _option(0, _number(0, 64))
     dicom: DICOM = _section(DICOM)
     web: Web = _section(Web)

@@ -510,6 +510,25 @@ class IArchive(Interface):
         """Space of its file system."""
 
 
+class IFreeSpace(Interface):
+    """Whether there is room on the disk for more to be stored."""
+
+    minimum: int = Attribute("The low-water mark, in bytes; 0 for none.")
+    isLow: bool = Attribute("Less is free: nothing more is to be stored.")
+    isCritical: bool = Attribute(
+        "Less than half of it is free: what is on its way is not to be stored either."
+    )
+
+    def take(size: int) -> None:
+        """So many bytes are about to be written. A plain call."""
+
+    def look() -> None:
+        """
+        Look now: for who has just found that something cannot be written. A
+        plain call.
+        """
+
+
 class IMatches(Interface):
     """The answers to a query, pulled batch by batch."""
 

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import gc
 import os
-import resource
 import signal
 import tempfile
 from collections.abc import Callable
@@ -28,13 +27,11 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from d360 import __version__
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError, DatabaseError, StartupError
+from d360.listening import listenTCP
 from d360.logs import ContextLogger
+from d360.openfiles import raiseOpenFiles
 
 _log = ContextLogger("d360.server", "server")
-
-#: Open files that the server asks for, as far as it may: one for each
-#: association, and some for the disk and the database.
-OPEN_FILES = 65536
 
 #: Objects made, beyond those that are gone, before cycles are looked for.
 GARBAGE_THRESHOLD = 20000
@@ -86,11 +83,6 @@ class DataDirectory:
             self._lock = None
 
 
-def _listenTCP(reactor: Any, *arguments: Any) -> IListeningPort:
-    port: IListeningPort = reactor.listenTCP(*arguments)
-    return port
-
-
 @frozen
 class Listener:
     """
@@ -98,7 +90,7 @@ class Listener:
 
     @ivar what: for people, such as C{"DICOM"}.
     @ivar option: the option that chooses another port.
-    @ivar listen: makes the port, of the reactor and what C{listenTCP} takes.
+    @ivar listen: makes the port, of what L{listenTCP} takes.
     """
 
     what: str
@@ -106,7 +98,7 @@ class Listener:
     address: str
     port: int
     factory: Any
-    listen: Callable[..., IListeningPort] = _listenTCP
+    listen: Callable[..., IListeningPort] = listenTCP
 
 
 class Ports:
@@ -256,7 +248,7 @@ class Server(Service):
 
     def privilegedStartService(self) -> None:
         """See L{Service.privilegedStartService}."""
-        _raiseOpenFiles()
+        raiseOpenFiles()
         self._parts.ports.take()
 
     def startService(self) -> None:
@@ -400,11 +392,3 @@ def settleMemory() -> None:
     # under way; to look for cycles after each takes a tenth of the time that
     # the process computes.
     gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
-
-
-def _raiseOpenFiles() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -34,6 +34,8 @@ from d360.asynchronous import asynchronous
 from d360.composition import (
     Requesting,
     Stores,
+    connectionsOf,
+    diskReadings,
     makeCommitments,
     makeReadings,
     makeRequesting,
@@ -42,7 +44,6 @@ from d360.composition import (
     portionOf,
     processReadings,
     recoverWorkers,
-    settingsOf,
     workersOf,
 )
 from d360.config import Configuration
@@ -57,7 +58,13 @@ from d360.interfaces import (
     IRecentEvents,
     IWorkers,
 )
-from d360.logs import FileObserver, RecentEvents, fileObserver, setThreshold
+from d360.logs import (
+    ContextLogger,
+    FileObserver,
+    RecentEvents,
+    fileObserver,
+    setThreshold,
+)
 from d360.metrics.counters import Metrics, Work
 from d360.metrics.exposition import Exposition, Reading
 from d360.metrics.merging import (
@@ -72,6 +79,7 @@ from d360.metrics.merging import (
     withWorkers,
 )
 from d360.metrics.values import LogEvent
+from d360.openfiles import allowedOpenFiles
 from d360.options import Options
 from d360.server import (
     DataDirectory,
@@ -97,6 +105,8 @@ from d360.workers.process import CHANGES, WorkerProcess
 from d360.workers.workers import Workers
 
 reactor: Any = _reactor
+
+_log = ContextLogger("d360.server", "server")
 
 #: Seconds that the workers have to end after the time that operations have.
 WORKERS_GRACE = 15.0
@@ -246,7 +256,13 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
     status = StatusResource(
-        title, watched.associations, workers, index, archive, reactor
+        title,
+        watched.associations,
+        workers,
+        index,
+        archive,
+        stores.freeSpace,
+        reactor,
     )
     site = makeSite(
         {
@@ -266,7 +282,8 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         },
         *tokens,
     )
-    exposition = Exposition(watched.work, watched.readings)
+    readings = [*watched.readings, *diskReadings(stores.freeSpace)]
+    exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )
@@ -316,12 +333,29 @@ def _fileObserver(configuration: Configuration) -> FileObserver:
 async def _recover(own: _Own) -> int:
     found = await recoverWorkers(reactor, own.configuration, own.stores)
     found += await own.recovery.recover()
+    await own.stores.freeSpace.start()
+    _warnOfOpenFiles(own.configuration)
     return found
+
+
+def _warnOfOpenFiles(configuration: Configuration) -> None:
+    dicom = configuration.dicom
+    most = connectionsOf(dicom, workersOf(configuration))
+    if most < dicom.maxAssociations:
+        _log.warn(
+            "dicom.max_associations is {wanted}, but a process may have no more than "
+            "{files} files open, so that {most} connections are served; raise the "
+            "limit (LimitNOFILE of systemd, ulimit -n)",
+            wanted=dicom.maxAssociations,
+            files=allowedOpenFiles(),
+            most=most,
+        )
 
 
 @asynchronous
 async def _stopWork(own: _Own) -> None:
     await own.care.stop()
+    own.stores.freeSpace.stop()
     own.requesting.opener.abortAll("the server is stopping")
     await own.commitments.stop()
     await own.sending.stop()
@@ -407,7 +441,7 @@ def _makeWorkers(own: _Own, log: _LogOfAll, events: AllEvents) -> Workers:
         settingsWithSecrets(configuration),
         lambda: own.database.url,
         dicom.maxAssociations,
-        settingsOf(dicom).maxConnections,
+        connectionsOf(dicom, workersOf(configuration)),
         dicom.shutdownTimeout,
         own.metrics,
         merge,
@@ -416,6 +450,7 @@ def _makeWorkers(own: _Own, log: _LogOfAll, events: AllEvents) -> Workers:
             LogEvent(datetime.fromtimestamp(noted.time, UTC), noted.level, noted.text)
         ),
         partial(WorkerProcess, inherited={CHANGES: own.changes.descriptor}),
+        connectionsEach=connectionsOf(dicom),
     )
 
 

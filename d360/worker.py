@@ -126,6 +126,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     async def open_() -> int:
         stores.prepare()
         stores.threads.start()
+        await stores.freeSpace.start()
         # Before the first ones are started, the server has done so for all.
         recovered = await _recover(recovery, begin.number) if begin.isAgain else 0
         settleMemory()
@@ -178,6 +179,7 @@ async def _close(
     why: str,
 ) -> None:
     await endConnections(reactor, serving, patience, why)
+    stores.freeSpace.stop()
     requesting.opener.abortAll(why)
     await commitments.stop()
     await stores.transcoder.stop()

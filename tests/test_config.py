@@ -101,6 +101,7 @@ class ConfigurationTests(SynchronousTestCase):
             ('log.level = "loud"', '"debug" or "info"'),
             ("dicom = 3", "write [dicom]"),
             ("data_directory = 3", "a text in quotes"),
+            ("min_free_space = -1", "from 0 to"),
             ('data_directory = ""', "a path"),
             ("dicom.port =", "not valid TOML"),
         ):

@@ -94,7 +94,7 @@ class ServerTests(SynchronousTestCase):
         self.patch(module.signal, "signal", self.signals.__setitem__)
         self.patch(module.gc, "collect", lambda: None)
         self.patch(module.gc, "freeze", lambda: None)
-        self.patch(module, "_raiseOpenFiles", lambda: None)
+        self.patch(module, "raiseOpenFiles", lambda: None)
         self.reactor = Reactor()
         directory = world.part("directory", "open", "close")
         directory.path = Path("/srv/d360")
@@ -309,7 +309,9 @@ class PortsTests(SynchronousTestCase):
         self.ports: list[Port] = []
         self.error: OSError | None = None
 
-    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> Port:
+    def listen(
+        self, reactor: Any, port: int, factory: Any, backlog: int, interface: str
+    ) -> Port:
         if self.error is not None:
             raise CannotListenError(interface, port, self.error)
         self.ports.append(Port(port, interface))
@@ -317,8 +319,8 @@ class PortsTests(SynchronousTestCase):
 
     def make(self) -> Ports:
         listeners = [
-            Listener("DICOM", "--port", "127.0.0.1", 104, object()),
-            Listener("web", "--web-port", "127.0.0.1", 0, object()),
+            Listener("DICOM", "--port", "127.0.0.1", 104, object(), self.listen),
+            Listener("web", "--web-port", "127.0.0.1", 0, object(), self.listen),
         ]
         return Ports(self, listeners)
 
@@ -397,29 +399,6 @@ class DataDirectoryTests(SynchronousTestCase):
         error = self.assertRaises(StartupError, DataDirectory(self.path).open)
         self.assertIn(f"cannot write the data directory {self.path}", str(error))
         self.assertIn("--data-directory", str(error))
-
-
-class OpenFilesTests(SynchronousTestCase):
-    """One open file for each association, as far as the system lets us."""
-
-    def raised(self, soft: int, hard: int) -> tuple[int, int] | None:
-        """The limits that are set."""
-        found: list[tuple[int, int]] = []
-        limits = module.resource
-        self.patch(limits, "getrlimit", lambda what: (soft, hard))
-        self.patch(limits, "setrlimit", lambda what, pair: found.append(pair))
-        module._raiseOpenFiles()
-        return found[0] if found else None
-
-    def test_limits(self) -> None:
-        """Raised up to the hard limit or to what is wanted; never lowered."""
-        infinite = module.resource.RLIM_INFINITY
-        self.assertEqual(self.raised(1024, 4096), (4096, 4096))
-        self.assertEqual(self.raised(1024, infinite), (65536, infinite))
-        self.assertEqual(self.raised(1024, 1 << 20), (65536, 1 << 20))
-        self.assertIsNone(self.raised(1 << 20, 1 << 20))
-        self.assertIsNone(self.raised(infinite, infinite))
-        self.assertIsNone(self.raised(4096, 4096))
 
 
 class RealPortTests(SynchronousTestCase):

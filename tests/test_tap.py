@@ -222,6 +222,8 @@ class WatchingTests(ServiceTestCase):
             'd360_queue_length{queue="registration"} 0.0',
             'd360_queue_length{queue="reading connection"} 0.0',
             'd360_database_connections{pool="writing",state="idle"} 0.0',
+            "d360_disk_low 0.0",
+            "d360_disk_min_free_bytes 1.073741824e+09",
         ):
             self.assertIn(f"{line}\n", text)
 

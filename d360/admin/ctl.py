@@ -97,7 +97,8 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
             f"{counts['instances']} instances, {_size(counts['size'])}"
         )
     disk = answer["disk"]
-    print(f"  disk          {_size(disk['free'])} of {_size(disk['total'])} free")
+    low = ", TOO LITTLE: NOTHING IS STORED" if disk["low"] else ""
+    print(f"  disk          {_size(disk['free'])} of {_size(disk['total'])} free{low}")
 
 
 def _progressLine(progress: dict[str, Any]) -> str:

@@ -19,7 +19,14 @@ from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
 from d360.errors import DatabaseUnavailable
-from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
+from d360.interfaces import (
+    IArchive,
+    IAssociations,
+    IFreeSpace,
+    IIndex,
+    IReindex,
+    IWorkers,
+)
 
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
@@ -39,6 +46,7 @@ class StatusResource(JSONResource):
         workers: IWorkers,
         index: IIndex,
         archive: IArchive,
+        freeSpace: IFreeSpace,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -47,6 +55,7 @@ class StatusResource(JSONResource):
         self._workers = workers
         self._index = index
         self._archive = archive
+        self._freeSpace = freeSpace
         self._clock = clock
         self._startedAt = clock.seconds()
 
@@ -77,7 +86,11 @@ class StatusResource(JSONResource):
             ],
             "counts": counts,
             "database": asdict(database),
-            "disk": asdict(await self._archive.space()),
+            "disk": asdict(await self._archive.space())
+            | {
+                "min_free": self._freeSpace.minimum,
+                "low": self._freeSpace.isLow,
+            },
         }
 
 

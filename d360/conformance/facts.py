@@ -28,7 +28,9 @@ from d360.services.worklist import WorklistService
 _nothing: Any = None
 
 VERIFICATION: IServiceClass = VerificationService()
-STORAGE: IServiceClass = StorageService(_nothing, _nothing, _nothing, _nothing)
+STORAGE: IServiceClass = StorageService(
+    _nothing, _nothing, _nothing, _nothing, _nothing
+)
 FIND: IServiceClass = FindService(_nothing, "")
 MOVE: IServiceClass = MoveService(_nothing, _nothing, _nothing, _nothing, _nothing)
 GET: IServiceClass = GetService(_nothing, _nothing, _nothing)

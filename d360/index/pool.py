@@ -8,9 +8,9 @@ its pool keeps dead connections; an idle connection that is lost raises into
 the reactor; one that is found to be lost while a statement is sent is closed,
 but stays in the reactor; a query that is cancelled opens a blocking connection,
 so that none is cancelled here (C{statement_timeout} ends one that runs too
-long, and the connection is dropped if even that is not heard of); libpq
-resolves host names in the calling thread, so that they are resolved before it
-sees them.
+long, and the connection is dropped if even that is not heard of); one that the
+server ends is said to be cancelled by the caller; libpq resolves host names in
+the calling thread, so that they are resolved before it sees them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
@@ -44,6 +45,16 @@ STATEMENT_TIMEOUT = 60.0
 _GRACE = 10.0
 
 _FIRST_DELAY, _LAST_DELAY = 0.05, 1.0
+
+#: Serialization failure and deadlock: nothing is wrong with the statement.
+_TRANSIENT = frozenset({"40001", "40P01"})
+
+#: How often such a statement is tried, and seconds before the second time;
+#: doubled each time.
+_ATTEMPTS, _REST = 5, 0.02
+
+#: A server that has become read-only.
+_READ_ONLY = "25006"
 
 
 class StatementRefused(DatabaseError):
@@ -65,12 +76,22 @@ def isAway(error: Exception) -> bool:
     if not isinstance(error, psycopg2.Error) or code is None:
         return True
     # Connection exceptions; shutdowns and crashes of the server, but not a
-    # statement that was cancelled; a server that has become read-only.
-    return code[:2] == "08" or (code[:2] == "57" and code != "57014") or code == "25006"
+    # statement that was cancelled.
+    isOver = code[:2] == "08" or (code[:2] == "57" and code != "57014")
+    return isOver or code == _READ_ONLY
+
+
+class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
+    """One that tells what the server says of a statement that it has ended."""
+
+    def _handleCancellation(self, failure: Failure) -> Failure:
+        return failure
 
 
 class _Connection(txpostgres.Connection):  # type: ignore[misc]
     """One that reports its end, also while it is idle."""
+
+    cursorFactory = _Cursor
 
     def __init__(self, reactor: Any, ended: Callable[[_Connection], None]) -> None:
         super().__init__(reactor)
@@ -102,6 +123,17 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def close(self) -> None:
         if self.pollable() is not None:
             super().close()
+
+
+def _lost(error: Exception, mayChange: bool) -> DatabaseUnavailable:
+    """
+    @param mayChange: the statement was one that changes something.
+    """
+    if getattr(error, "pgcode", None) == _READ_ONLY:
+        return DatabaseUnavailable("the database is read-only")
+    return DatabaseUnavailable(
+        "the connection to the database was lost", uncertain=mayChange
+    )
 
 
 class ConnectionPool:
@@ -144,7 +176,8 @@ class ConnectionPool:
         isWanted: Callable[[], bool] = lambda: True,
     ) -> Deferred[list[tuple[Any, ...]]]:
         """
-        Run one statement, which is a transaction of its own.
+        Run one statement, which is a transaction of its own. One that fails for
+        what others do at the same time is tried again.
 
         @param name: for the log.
         @param repeatable: it only reads, so that it is tried once more when
@@ -164,6 +197,23 @@ class ConnectionPool:
 
     @asynchronous
     async def _query(
+        self,
+        name: str,
+        statement: Statement,
+        repeatable: bool,
+        isWanted: Callable[[], bool],
+    ) -> list[tuple[Any, ...]]:
+        attempt = 1
+        while True:
+            try:
+                return await self._run(name, statement, repeatable, isWanted)
+            except StatementRefused as error:
+                if error.code not in _TRANSIENT or attempt == _ATTEMPTS:
+                    raise
+            await deferLater(self._reactor, _REST * 2 ** (attempt - 1))
+            attempt += 1
+
+    async def _run(
         self,
         name: str,
         statement: Statement,
@@ -192,10 +242,7 @@ class ConnectionPool:
                 self._discard(connection)
                 self.log.debug("{name}: connection lost", name=name)
                 if not attempts:
-                    raise DatabaseUnavailable(
-                        "the connection to the database was lost",
-                        uncertain=not repeatable,
-                    ) from None
+                    raise _lost(error, not repeatable) from None
             except BaseException:
                 self._discard(connection)
                 raise

@@ -24,10 +24,6 @@ from d360.model import Announcement, Location, Outcome, Registration
 #: Registrations in one batch at most.
 LARGEST_BATCH = 256
 
-#: Serialization failure and deadlock: nothing is wrong with the statement.
-_TRANSIENT = frozenset({"40001", "40P01"})
-_ATTEMPTS = 5
-
 #: The outcome of an announcement of what is there already.
 _KNOWN = "known"
 
@@ -208,15 +204,7 @@ class Registrar:
             batch([entry.row for entry in entries]), self._writer, lowest
         )
         self._isNoted = True
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                await deferLater(self._reactor, 0.01 * 2**attempt)
-            try:
-                return await self._pool.query("register", statement, repeatable=False)
-            except StatementRefused as error:
-                if error.code not in _TRANSIENT or attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("not reached")
+        return await self._pool.query("register", statement, repeatable=False)
 
 
 def _registration(row: tuple[Any, ...]) -> Registration:

@@ -12,6 +12,9 @@ the mark, or by what the index has announced and not confirmed.
 What the index knows already, it is not told of before the new file is durable,
 since that may take the place of another; and that is marked before it does, so
 that no crash leaves it behind.
+
+Where too little of the disk is free, an instance is refused before anything of it
+is written, and one that is on its way as soon as even less is.
 """
 
 from __future__ import annotations
@@ -29,7 +32,14 @@ from d360.asynchronous import asynchronous
 from d360.attributes import Level
 from d360.dimse import status
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
-from d360.interfaces import IArchive, IBlobWriter, IIndex, IOperation, IServiceClass
+from d360.interfaces import (
+    IArchive,
+    IBlobWriter,
+    IFreeSpace,
+    IIndex,
+    IOperation,
+    IServiceClass,
+)
 from d360.model import (
     Announcement,
     AnyOf,
@@ -82,13 +92,16 @@ class _Reception:
     @ivar refusal: why the instance will not be stored.
     """
 
-    def __init__(self, operation: IOperation, writer: IBlobWriter) -> None:
+    def __init__(
+        self, operation: IOperation, writer: IBlobWriter, freeSpace: IFreeSpace
+    ) -> None:
         self.header: Header | None = None
         self.refusal: DIMSEError | None = None
         self._log = operation.log
         self._request = operation.request
         self._scanner = HeaderScanner(operation.context.transferSyntax)
         self._writer = writer
+        self._freeSpace = freeSpace
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._writer.registerProducer(producer, streaming)
@@ -99,15 +112,23 @@ class _Reception:
     def write(self, data: memoryview | bytes) -> None:
         if self.refusal is not None:
             return
+        if self._freeSpace.isCritical:
+            self._refuse(_tooFull())
+            return
+        self._freeSpace.take(len(data))
         self._writer.write(data)  # type: ignore[arg-type]
         scanner = self._scanner
         scanner.write(data)
         if self.header is None and (scanner.complete or scanner.error):
-            self.refusal = self._check()
-            if self.refusal is not None:
-                # The rest comes all the same, and goes nowhere.
-                discarded = self._writer.discard()
-                discarded.addErrback(lambda f: self._log.failure("not discarded", f))
+            refusal = self._check()
+            if refusal is not None:
+                self._refuse(refusal)
+
+    def _refuse(self, refusal: DIMSEError) -> None:
+        """The rest comes all the same, and goes nowhere."""
+        self.refusal = refusal
+        discarded = self._writer.discard()
+        discarded.addErrback(lambda f: self._log.failure("not discarded", f))
 
     def finish(self) -> Header:
         """
@@ -179,6 +200,12 @@ class _Receipt:
     marked: set[Location] = field(init=False, factory=set)
 
 
+def _tooFull() -> DIMSEError:
+    return DIMSEError(
+        status.OUT_OF_RESOURCES, "Less disk space is free than min_free_space"
+    )
+
+
 def _commentOf(error: ArchiveError) -> str:
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -194,6 +221,7 @@ class StorageService:
     @param recovery: takes over the files of which the index does not know
         whether it has them.
     @param clock: for the time of receipt and durations.
+    @param freeSpace: whether more may be stored.
     """
 
     sopClasses = STORAGE
@@ -206,12 +234,14 @@ class StorageService:
         index: IIndex,
         recovery: IUncertain,
         clock: IReactorTime,
+        freeSpace: IFreeSpace,
         duplicates: Duplicates = Duplicates.REPLACE,
     ) -> None:
         self._archive = archive
         self._index = index
         self._recovery = recovery
         self._clock = clock
+        self._freeSpace = freeSpace
         self._duplicates = duplicates
         self._tidying: set[Deferred[None]] = set()
 
@@ -227,8 +257,11 @@ class StorageService:
 
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
-        writer = self._archive.create(self._head(operation))
-        reception = _Reception(operation, writer)
+        head = self._head(operation)
+        if self._freeSpace.isLow:
+            raise _tooFull()
+        writer = self._archive.create(head)
+        reception = _Reception(operation, writer, self._freeSpace)
         try:
             await operation.deliverDataset(reception)
             header = reception.finish()
@@ -294,6 +327,7 @@ class StorageService:
             )
         except ArchiveError as error:
             receipt.operation.log.error("Cannot store: {why}", why=str(error))
+            self._freeSpace.look()
             await self._takeBack(receipt)
             raise DIMSEError(status.OUT_OF_RESOURCES, _commentOf(error)) from error
         return await self._register(receipt)
@@ -350,6 +384,7 @@ class StorageService:
             )
         except DatabaseUnavailable as error:
             operation.log.error("Cannot store: {why}", why=str(error))
+            self._freeSpace.look()
             if error.uncertain:
                 self._recovery.add(ours, receipt.writer)
                 self._leaveMarked(receipt)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.tcp import Port
+
+from d360.listening import PatientPort
 
 
 class ITaker(Protocol):
@@ -66,7 +67,7 @@ class Doorway(ServerFactory):
         return _HandingOver(self._taker)
 
 
-class DoorwayPort(Port):
+class DoorwayPort(PatientPort):
     """A port whose connections are not read from; its factory is L{Doorway}."""
 
     transport = _Accepted  # type: ignore[assignment]

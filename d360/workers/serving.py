@@ -152,8 +152,17 @@ class WorkerWire(Wire):
 
     def _take(self, family: int) -> None:
         assert self._work is not None
-        descriptor = self._descriptors.popleft()
         self._taken += 1
+        # The server holds it open until it hears of it.
+        self._reportWithin(0.0)
+        if not self._descriptors:
+            # The system has dropped it, for there was no room for another one.
+            self._log.error(
+                "A connection was lost, for no more files can be open; raise the "
+                "limit (LimitNOFILE of systemd, ulimit -n)"
+            )
+            return
+        descriptor = self._descriptors.popleft()
         try:
             self._reactor.adoptStreamConnection(
                 descriptor, socket.AddressFamily(family), self._work.factory
@@ -163,8 +172,6 @@ class WorkerWire(Wire):
             self._log.debug("a connection has ended on its way here")
         finally:
             os.close(descriptor)
-        # The server holds it open until it hears of it.
-        self._reportWithin(0.0)
 
     # --- what it tells
 

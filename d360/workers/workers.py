@@ -6,6 +6,7 @@ connections, asked what they have counted, and ended.
 from __future__ import annotations
 
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -90,6 +91,8 @@ class Workers:
     @param database: tells where the database is, once that is known.
     @param maxAssociations: of all together.
     @param maxConnections: likewise.
+    @param connectionsEach: of one of them; what it has no descriptor for would
+        be lost on its way to it.
     @param shutdownTimeout: seconds that operations may take to end.
     @param merge: adds up answers to a question, so that those of the workers
         that died take up one place.
@@ -113,6 +116,7 @@ class Workers:
         write: Callable[[bytes], None],
         note: Callable[[Noted], None],
         build: Callable[..., WorkerProcess] = WorkerProcess,
+        connectionsEach: int = sys.maxsize,
     ) -> None:
         self.count = count
         self._reactor = reactor
@@ -120,6 +124,7 @@ class Workers:
         self._database = database
         self._shares = shares(maxAssociations, count)
         self._maxConnections = maxConnections
+        self._connectionsEach = connectionsEach
         self._shutdownTimeout = shutdownTimeout
         self._metrics = metrics
         self._merge = merge
@@ -277,23 +282,32 @@ class Workers:
         """See L{d360.workers.doorway.ITaker.take}."""
         open_ = sum(place.worker.connections for place in self._places)
         if open_ + len(self._waiting) >= self._maxConnections:
-            self._metrics.connectionRefused()
-            self._log.warn(
-                "connection from {peer} closed: {limit} are open",
-                peer=peer,
-                limit=self._maxConnections,
-            )
-            connection.close()
+            self._refuse(connection, peer, self._maxConnections)
             return
         self._give(connection, peer)
 
+    def _refuse(self, connection: socket.socket, peer: str, limit: int) -> None:
+        self._metrics.connectionRefused()
+        self._log.warn(
+            "connection from {peer} closed: {limit} are open", peer=peer, limit=limit
+        )
+        connection.close()
+
     def _give(self, connection: socket.socket, peer: str) -> None:
-        place = choose(self._ready())
-        if place is None or (place.load.isFull and not self._full):
-            self._waiting.append((connection, peer))
-            if place is not None and self._later is None:
-                self._later = self._reactor.callLater(FULL, self._giveAllTheSame)
-            return
+        ready = self._ready()
+        place = choose(
+            place for place in ready if place.load.connections < self._connectionsEach
+        )
+        if place is None or place.load.isFull:
+            if not ready or not self._full:
+                self._waiting.append((connection, peer))
+                if ready and self._later is None:
+                    self._later = self._reactor.callLater(FULL, self._giveAllTheSame)
+                return
+            if place is None:
+                limit = len(ready) * self._connectionsEach
+                self._refuse(connection, peer, limit)
+                return
         self._turn += 1
         place.handedAt = self._turn
         place.worker.hand(connection, peer)

@@ -31,7 +31,7 @@ STATUS = {
         "version": "18.6",
         "schema": 1,
     },
-    "disk": {"total": 3 << 40, "free": 5 << 30},
+    "disk": {"total": 3 << 40, "free": 5 << 30, "min_free": 1 << 30, "low": False},
 }
 
 TEXT = """\
@@ -171,6 +171,13 @@ class StatusTests(CtlTestCase):
         self.assertEqual(status, 0)
         self.assertIn("  database      external PostgreSQL, NOT AVAILABLE\n", output)
         self.assertNotIn("stored", output)
+
+    def test_diskLow(self) -> None:
+        """Storing is refused for want of space: said."""
+        answer = {**STATUS, "disk": {**STATUS["disk"], "low": True}}
+        self.connections.answers["GET /api/status"] = (200, answer)
+        _, output, _ = self.run_("status")
+        self.assertIn("of 3.0 TiB free, TOO LITTLE: NOTHING IS STORED\n", output)
 
 
 class CallTests(CtlTestCase):

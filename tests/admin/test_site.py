@@ -24,6 +24,7 @@ from d360.errors import DatabaseUnavailable
 from d360.interfaces import IWorkers
 from d360.metrics.values import WorkerState
 from d360.model import DatabaseState, DiskSpace, ReindexProgress, Totals
+from tests.contracts.memoryfreespace import MemoryFreeSpace
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -157,6 +158,7 @@ class SiteTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.index = Index()
+        self.freeSpace = MemoryFreeSpace()
         self.reindex = Reindex()
         self.slow = Slow()
         self.workers = Workers()
@@ -166,6 +168,7 @@ class SiteTestCase(SynchronousTestCase):
             self.workers,
             self.index,
             Archive(),
+            self.freeSpace,
             self.clock,
         )
         calls: dict[bytes, JSONResource] = {
@@ -261,7 +264,12 @@ class StatusTests(SiteTestCase):
                     "version": "18.6",
                     "schema": 1,
                 },
-                "disk": {"total": 100, "free": 40},
+                "disk": {
+                    "total": 100,
+                    "free": 40,
+                    "min_free": 1 << 30,
+                    "low": False,
+                },
             },
         )
         self.assertEqual(self.workers.asked, ["counters"])
@@ -272,7 +280,12 @@ class StatusTests(SiteTestCase):
         status = self.call("GET", "/api/status").json
         self.assertIsNone(status["counts"])
         self.assertFalse(status["database"]["available"])
-        self.assertEqual(status["disk"], {"total": 100, "free": 40})
+        self.assertEqual(status["disk"]["free"], 40)
+
+    def test_diskLow(self) -> None:
+        """Nothing is stored for want of space."""
+        self.freeSpace.isLow = True
+        self.assertTrue(self.call("GET", "/api/status").json["disk"]["low"])
 
     def test_databaseGoes(self) -> None:
         """Also when it goes away between the two questions."""

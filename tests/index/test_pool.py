@@ -14,13 +14,14 @@ from twisted.trial.unittest import TestCase
 
 from d360.errors import DatabaseUnavailable
 from d360.index import pool as _pool
-from d360.index.pool import ConnectionPool
+from d360.index.pool import ConnectionPool, StatementRefused
 from d360.index.sql import Statement
-from tests.contracts.postgres import dropDatabase, freshDatabase
+from tests.contracts.postgres import dropDatabase, execute, freshDatabase
 
 reactor: Any = _reactor
 
 _ONE = Statement("SELECT 1")
+_READ_ONLY = "SELECT set_config('default_transaction_read_only', 'on', false)"
 _SLEEP = Statement("SELECT pg_sleep(20)")
 
 #: More than libpq keeps back: it sends, and notices, before it returns.
@@ -34,6 +35,48 @@ def lose(connection: Any) -> None:
     """
     with closing(socket.socket(fileno=os.dup(connection.fileno()))) as shared:
         shared.shutdown(socket.SHUT_RDWR)
+
+
+class TransientTests(TestCase):
+    """Serialization failures and deadlocks: nothing is wrong with the statement."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.url = freshDatabase()
+        self.addCleanup(dropDatabase, self.url)
+        self.pool = ConnectionPool(reactor, self.url, 1)
+        self.addCleanup(self.pool.close)
+        execute(self.url, "CREATE SEQUENCE attempts")
+        execute(
+            self.url,
+            "CREATE FUNCTION try(failures int, code text) RETURNS bigint"
+            " LANGUAGE plpgsql AS $$ DECLARE attempt bigint := nextval('attempts');"
+            " BEGIN IF attempt <= failures THEN"
+            " RAISE EXCEPTION 'injected' USING ERRCODE = code; END IF;"
+            " RETURN attempt; END $$",
+        )
+
+    def tried(self, failures: int, code: str) -> Any:
+        """A statement that fails so often."""
+        execute(self.url, "ALTER SEQUENCE attempts RESTART")
+        statement = Statement("SELECT try(%s, %s)", (failures, code))
+        return self.pool.query("try", statement, repeatable=False)
+
+    async def test_again(self) -> None:
+        """It is tried again, whatever it does: it has had no effect."""
+        for code in ("40001", "40P01"):
+            self.assertEqual(await self.tried(4, code), [(5,)])
+
+    async def test_tooOften(self) -> None:
+        """Not for ever."""
+        error = await self.assertFailure(self.tried(99, "40001"), StatementRefused)
+        self.assertEqual(error.code, "40001")
+        self.assertEqual(execute(self.url, "SELECT last_value FROM attempts"), [(5,)])
+
+    async def test_others(self) -> None:
+        """What is wrong with the statement stays wrong."""
+        await self.assertFailure(self.tried(1, "22000"), StatementRefused)
 
 
 class LostTests(TestCase):
@@ -115,6 +158,31 @@ class LostTests(TestCase):
         await self.assertFailure(
             self.pool.query("sleep", _SLEEP, repeatable=False), DatabaseUnavailable
         )
+        await self.healed(connection)
+
+    async def test_tooSlow(self) -> None:
+        """A statement's time is over: said so, and the connection stays."""
+        self.pool = self.open(self.url, statementTimeout=0.05)
+        connection = await self.used()
+        error = await self.assertFailure(
+            self.pool.query("sleep", _SLEEP, repeatable=False), DatabaseUnavailable
+        )
+        self.assertIn("too slow", str(error))
+        self.assertFalse(error.uncertain)
+        self.assertIs(await self.used(), connection)
+
+    async def test_readOnly(self) -> None:
+        """Another server has its place, perhaps: nothing was changed on this one."""
+        connection = await self.used()
+        execute(self.url, "CREATE TABLE marks (number int)")
+        await self.pool.query("read-only", Statement(_READ_ONLY))
+        error = await self.assertFailure(
+            self.pool.query(
+                "mark", Statement("INSERT INTO marks VALUES (1)"), repeatable=False
+            ),
+            DatabaseUnavailable,
+        )
+        self.assertFalse(error.uncertain)
         await self.healed(connection)
 
     async def test_closed(self) -> None:

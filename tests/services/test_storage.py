@@ -37,6 +37,7 @@ from d360.model import (
 from d360.services.recovery import FIRST_DELAY, Recovery
 from d360.services.storage import StorageService
 from tests.contracts.memoryarchive import MemoryArchive, MemoryWriter
+from tests.contracts.memoryfreespace import MemoryFreeSpace
 from tests.contracts.operation import FakeOperation
 from tests.services.datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encode, instance
 
@@ -158,12 +159,18 @@ class StorageCase(SynchronousTestCase):
         self.clock.advance(1_700_000_000)
         self.archive = MemoryArchive()
         self.index = Index()
+        self.freeSpace = MemoryFreeSpace()
         self.recovery = Recovery(self.archive, self.index, self.clock)
         self.service = self.make(Duplicates.REPLACE)
 
     def make(self, duplicates: Duplicates) -> StorageService:
         return StorageService(
-            self.archive, self.index, self.recovery, self.clock, duplicates
+            self.archive,
+            self.index,
+            self.recovery,
+            self.clock,
+            self.freeSpace,
+            duplicates,
         )
 
     def operation(
@@ -229,6 +236,7 @@ class SuccessTests(StorageCase):
         self.assertEqual(1_700_000_000, record.receivedAt.timestamp())
         self.assertEqual("+0000", record.receivedAt.strftime("%z"))
         self.assertEqual(set(), self.archive.marks)
+        self.assertEqual(len(operation.data), self.freeSpace.taken)
 
     def test_log(self) -> None:
         """The one line of an operation is DIMSE's; what is usual adds none."""
@@ -548,6 +556,54 @@ class RefusalTests(StorageCase):
         self.assertIn("No space", error.comment)
         self.archive.failure = OSError(errno.EIO, "Input/output error")
         self.refuse(self.operation(), 0xA700)
+        # How much is free is of interest now, and not within a second.
+        self.assertEqual(2, self.freeSpace.looks)
+
+    def test_lowWaterMark(self) -> None:
+        """A700 before anything is written; what is on its way goes on."""
+        self.freeSpace.isLow = True
+        operation = self.operation()
+        error = self.refuse(operation, 0xA700)
+        self.assertIn("min_free_space", error.comment)
+        self.assertEqual([], operation.calls)
+        # What is wrong with the request itself is not a matter of space.
+        self.refuse(self.operation(sopClass=""), 0x0122)
+
+        self.freeSpace.isLow = False
+        performed = self.service.perform(self.delayed(operation := self.operation()))
+        self.freeSpace.isLow = True
+        operation.resumeProducing()
+        self.successResultOf(performed)
+        self.assertEqual([0x0000], operation.statuses())
+
+    def test_critical(self) -> None:
+        """When too much of the margin is used up, that ends as well."""
+        performed = self.service.perform(self.delayed(operation := self.operation()))
+        self.freeSpace.isLow = self.freeSpace.isCritical = True
+        operation.resumeProducing()
+        failure = self.failureResultOf(performed, DIMSEError)
+        self.assertEqual(0xA700, failure.value.status)
+        self.assertIn("min_free_space", failure.value.comment)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
+
+    def delayed(self, operation: FakeOperation) -> FakeOperation:
+        """One whose data set stops after its first piece."""
+        create = self.archive.create
+
+        def stopping(head: bytes) -> MemoryWriter:
+            writer = create(head)
+            write = writer.write
+
+            def writeOnce(data: bytes) -> None:
+                write(data)
+                writer.write = write
+                operation.pauseProducing()
+
+            writer.write = writeOnce
+            return writer
+
+        self.archive.create = stopping
+        return operation
 
     def test_databaseAway(self) -> None:
         """A700: the index fails, so the file goes."""

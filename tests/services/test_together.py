@@ -16,6 +16,7 @@ from d360.services.recovery import Recovery
 from d360.services.reindex import Reindex
 from d360.services.storage import StorageService
 from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.memoryfreespace import MemoryFreeSpace
 from tests.contracts.memoryindex import MemoryIndex
 from tests.contracts.operation import FakeOperation
 from tests.services.datasets import CT, EXPLICIT, encode, instance
@@ -33,7 +34,9 @@ class TogetherTests(SynchronousTestCase):
 
     def store(self, number: int, **elements: Any) -> int:
         recovery = Recovery(self.archive, self.index, self.clock)
-        service = StorageService(self.archive, self.index, recovery, self.clock)
+        service = StorageService(
+            self.archive, self.index, recovery, self.clock, MemoryFreeSpace()
+        )
         uid = f"1.2.3.4.{number}"
         operation = FakeOperation(
             PresentationContext(1, CT, EXPLICIT),

@@ -161,6 +161,18 @@ class WorkerTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.told(), [Report(1, 0, 0, 0, 1)])
 
+    def test_noDescriptor(self) -> None:
+        """
+        One that the system has dropped, for too many files are open, is lost, and
+        nothing else is: also it counts as taken, so that the server closes it.
+        """
+        self.begin()
+        self.tell(Take(socket.AF_INET))
+        self.reactor.advance(0)
+        self.assertEqual(self.told(), [Report(1, 0, 0, 0, 1)])
+        self.take()
+        self.assertEqual(len(self.reactor.adopted), 1)
+
     def test_changes(self) -> None:
         """Changes are told together, soon."""
         self.begin()

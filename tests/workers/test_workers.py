@@ -88,6 +88,7 @@ class WorkersTestCase(SynchronousTestCase):
 
     maxAssociations = 30
     maxConnections = 40
+    connectionsEach = 1000
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -114,6 +115,7 @@ class WorkersTestCase(SynchronousTestCase):
             self.lines.append,
             self.notes.append,
             kind,
+            self.connectionsEach,
         )
 
     def errors(self) -> list[str]:
@@ -324,6 +326,34 @@ class ConnectionTests(WorkersTestCase):
         self.assertEqual([c.fileno() for c in taken[-2:]], [-1, -1])
         self.assertEqual(self.metrics.refusedConnections, 2)
         self.assertIn("connection from 192.0.2.7 closed: 40", self.errors()[0])
+
+
+class DescriptorTests(WorkersTestCase):
+    """A worker gets no connection that it has no descriptor for."""
+
+    connectionsEach = 2
+
+    def test_noRoom(self) -> None:
+        """Those beyond wait a moment; then they are closed, and counted."""
+        _, b, _ = self.start()
+        taken = self.take(7)
+        self.assertEqual(self.handed(), [2, 2, 2])
+        self.assertNotEqual(taken[-1].fileno(), -1)
+        self.clock.advance(FULL)
+        self.assertEqual(taken[-1].fileno(), -1)
+        self.assertEqual(self.metrics.refusedConnections, 1)
+        self.assertIn("closed: 6 are open", self.errors()[-1])
+        b.received(Report(2, 1, 0, 0, 0))
+        self.take()
+        self.assertEqual(self.handed(), [2, 3, 2])
+
+    def test_oneDied(self) -> None:
+        """The others do not get more than they can take."""
+        _, b, _ = self.start()
+        self.take(6)
+        b.die()
+        self.clock.advance(0.05)
+        self.assertEqual(self.handed(), [2, 0, 2])
 
 
 class AskingTests(WorkersTestCase):

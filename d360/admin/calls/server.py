@@ -48,7 +48,8 @@ _status: Data = {
             "What the server does and holds",
             ok={
                 200: answer(
-                    "Counts are null while the database is away.",
+                    "Counts are null while the database is away. The disk is low "
+                    "while nothing is stored for want of free space.",
                     record(
                         version=TEXT,
                         ae_title=TEXT,
@@ -77,7 +78,7 @@ _status: Data = {
                         database=record(
                             available=FLAG, kind=TEXT, version=TEXT, schema=COUNT
                         ),
-                        disk=record(total=COUNT, free=COUNT),
+                        disk=record(total=COUNT, free=COUNT, min_free=COUNT, low=FLAG),
                     ),
                 )
             },

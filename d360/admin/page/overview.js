@@ -78,7 +78,10 @@ function status(data) {
       ? tile("Studies", number(counts.studies), `of ${counted(counts.patients, "patient")}`)
       : tile("Studies", "–", "not known while the database is away"),
     counts ? tile("Instances", number(counts.instances), `in ${counted(counts.series, "series", "series")}, ${size(counts.size)}`) : null,
-    tile("Disk free", size(disk.free), `of ${size(disk.total)}, ${Math.round(used * 100)} % in use`, meter),
+    tile("Disk free", disk.low ? state(false, size(disk.free)) : size(disk.free),
+      disk.low
+        ? `of ${size(disk.total)}: too little, nothing is stored below ${size(disk.min_free)}`
+        : `of ${size(disk.total)}, ${Math.round(used * 100)} % in use`, meter),
     tile("Database", state(database.available, database.available ? "Available" : "Away"),
       `PostgreSQL ${database.version ?? ""}, ${database.kind}, schema ${database.schema}`),
     tile("Server", data.ae_title, `D360 ${data.version}, up ${duration(data.uptime_seconds)}`));
