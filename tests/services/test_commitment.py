@@ -37,6 +37,7 @@ from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INST
 from d360.services.storage import StorageService
 from tests.contracts.memoryarchive import MemoryArchive
 from tests.contracts.memorycommitments import MemoryCommitmentRequests
+from tests.contracts.memoryfreespace import MemoryFreeSpace
 from tests.contracts.memoryindex import MemoryIndex
 from tests.contracts.memoryremoteaes import MemoryRemoteAEs
 from tests.contracts.opener import FakeOpener, OpenedAssociation
@@ -110,7 +111,9 @@ class Case(SynchronousTestCase):
             maybeDeferred,
         )
         self.service = CommitmentService(self.requests, self.commitments, maybeDeferred)
-        storage = StorageService(self.archive, self.index, None, self.clock)
+        storage = StorageService(
+            self.archive, self.index, None, self.clock, MemoryFreeSpace()
+        )
         for uid in ("1.2.3.4.5", "1.2.3.4.6"):
             dataset = encode(instance(SOPInstanceUID=uid))
             operation = FakeOperation(

@@ -170,7 +170,7 @@ class TableTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         nothing: Any = None
-        storage = StorageService(nothing, nothing, nothing, nothing)
+        storage = StorageService(nothing, nothing, nothing, nothing, nothing)
         self.registry = ServiceRegistry(
             [
                 VerificationService(),
