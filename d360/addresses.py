@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 #: RFC 1123 2.1, and underscores, which machines have in their names all the
 #: same; whatever ends in digits alone is an address, or a slip in one.
@@ -18,6 +19,10 @@ _HOST_NAME = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _LONGEST_HOST = 253
+
+#: Ports of syslog: RFC 5426 3.3, RFC 6587 3.2 (none is registered for plain TCP;
+#: this is the usual one), RFC 5425 4.1.
+_SYSLOG_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 
 
 def readAETitle(value: Any) -> str:
@@ -58,3 +63,24 @@ def readPort(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= 65535:
         raise ValueError("a whole number from 1 to 65535")
     return value
+
+
+def readSyslog(value: Any) -> tuple[str, str, int]:
+    """
+    A receiver of syslog as transport, host and port, of a URL such as
+    C{"tls://log.example.org:6514"}.
+    """
+    right = 'such as "udp://log.example.org:514", or with tcp:// or tls://'
+    if not isinstance(value, str):
+        raise ValueError(f"a text in quotes, {right}")
+    try:
+        parts = urlsplit(value)
+        usual = _SYSLOG_PORTS[parts.scheme]
+        # urlsplit takes what it has no use for.
+        if parts.path or parts.query or parts.fragment or parts.username is not None:
+            raise ValueError
+        host = readHost(parts.hostname or "")
+        port = usual if parts.port is None else readPort(parts.port)
+    except (KeyError, ValueError):
+        raise ValueError(f"a URL, {right}") from None
+    return parts.scheme, host, port

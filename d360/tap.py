@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -29,9 +30,12 @@ from d360.admin.watching import (
 )
 from d360.admin.worklist import WorklistResource
 from d360.asynchronous import asynchronous
+from d360.audit.making import Auditing
 from d360.composition import (
     Requesting,
     Stores,
+    auditState,
+    makeAudit,
     makeReadings,
     makeRequesting,
     makeServing,
@@ -171,6 +175,7 @@ class _Own:
     sending: Sending
     care: WorklistCare
     events: RecentEvents
+    auditing: Auditing
 
 
 def _makeOwn(configuration: Configuration) -> _Own:
@@ -180,6 +185,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
     database.index = stores.index
     metrics = Metrics(reactor)
     requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
+    auditing = makeAudit(reactor, configuration, stores)
     worklist = configuration.worklist
     return _Own(
         configuration,
@@ -197,6 +203,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
             reactor,
             metrics,
             portion.dicom.parallelMoves,
+            auditing.audit,
         ),
         WorklistCare(
             stores.worklist,
@@ -205,6 +212,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
             worklist.removeAfterDays,
         ),
         RecentEvents(),
+        auditing,
     )
 
 
@@ -233,7 +241,13 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
     status = StatusResource(
-        title, watched.associations, workers, index, archive, reactor
+        title,
+        watched.associations,
+        workers,
+        index,
+        archive,
+        reactor,
+        partial(auditState, configuration, watched.readings),
     )
     site = makeSite(
         {
@@ -251,6 +265,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
         token,
+        own.auditing.audit,
     )
     exposition = Exposition(watched.work, watched.readings)
     measured = MetricsResource(
@@ -275,6 +290,11 @@ def _makeParts(
     dicom, web = configuration.dicom, configuration.web
     site = _makeSite(own, watched)
     setThreshold(configuration.log.level)
+
+    def prepare() -> None:
+        stores.prepare()
+        own.auditing.prepare()
+
     return Parts(
         directory=DataDirectory(configuration.dataDirectory),
         ports=Ports(
@@ -283,7 +303,7 @@ def _makeParts(
         ),
         database=own.database,
         threads=stores.threads,
-        prepareArchive=stores.prepare,
+        prepareArchive=prepare,
         finish=connections.finish,
         closeUnassociated=connections.closeUnassociated,
         whenEmpty=connections.whenEmpty,
@@ -300,6 +320,7 @@ def _fileObserver(configuration: Configuration) -> FileObserver:
 
 @asynchronous
 async def _recover(own: _Own) -> int:
+    own.auditing.start()
     found = await own.recovery.recover()
     found += await recoverWorkers(reactor, own.configuration, own.stores)
     return found
@@ -318,8 +339,9 @@ def _makeAlone(configuration: Configuration) -> Server:
     """All is done in the one process."""
     own, dicom = _makeOwn(configuration), configuration.dicom
     stores = own.stores
+    audit = own.auditing.audit
     serving = makeServing(
-        reactor, dicom, stores, own.requesting, own.recovery, own.metrics
+        reactor, dicom, stores, own.requesting, own.recovery, own.metrics, audit
     )
     watched = _Watched(
         serving.factory,
@@ -328,13 +350,14 @@ def _makeAlone(configuration: Configuration) -> Server:
         own.events,
         NoWorkers(),
         lambda: own.metrics,
-        makeReadings(stores, serving.factory),
+        makeReadings(stores, serving.factory, own.auditing),
     )
 
     @asynchronous
     async def recover() -> int:
         found = await _recover(own)
         own.care.start()
+        own.auditing.applicationStarts()
         return found
 
     @asynchronous
@@ -343,6 +366,7 @@ def _makeAlone(configuration: Configuration) -> Server:
         await serving.storage.whenTidy()
         await own.stores.index.registrar.finish()
         await own.recovery.stop()
+        await own.auditing.stop()
 
     parts = _makeParts(
         own,
@@ -407,7 +431,7 @@ def _restarts(workers: Workers, number: int) -> Reading:
 
 
 def _watchAll(own: _Own, workers: Workers, events: AllEvents) -> _Watched:
-    readings = list(makeReadings(own.stores, NoAssociations()))
+    readings = list(makeReadings(own.stores, NoAssociations(), own.auditing))
     for number in range(1, workers.count + 1):
         readings += processReadings(number, None)
         readings.append(_restarts(workers, number))
@@ -435,6 +459,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         found = await _recover(own)
         found += await workers.start()
         own.care.start()
+        own.auditing.applicationStarts()
         return found
 
     @asynchronous
@@ -442,6 +467,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         await workers.whenEmpty()
         await _stopWork(own)
         await own.recovery.stop()
+        await own.auditing.stop()
 
     parts = _makeParts(
         own,

@@ -20,11 +20,13 @@ from twisted.logger import ILogObserver, globalLogBeginner
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.audit.making import Auditing
 from d360.composition import (
     ProcessUse,
     Requesting,
     Serving,
     Stores,
+    makeAudit,
     makeReadings,
     makeRequesting,
     makeServing,
@@ -100,6 +102,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     )
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)
+    auditing = makeAudit(reactor, configuration, stores)
     requesting = makeRequesting(reactor, configuration.dicom, stores, metrics)
     serving = makeServing(
         reactor,
@@ -108,6 +111,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         requesting,
         recovery,
         metrics,
+        auditing.audit,
         begin.maxAssociations,
         wire.changed,
     )
@@ -116,6 +120,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     async def open_() -> int:
         stores.prepare()
         stores.threads.start()
+        auditing.start()
         # Before the first ones are started, the server has done so for all.
         recovered = await _recover(recovery, begin.number) if begin.isAgain else 0
         settleMemory()
@@ -123,18 +128,22 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
 
     def close(why: str) -> Deferred[None]:
         patience = configuration.dicom.shutdownTimeout
-        return _close(stores, requesting, serving, recovery, patience, why)
+        return _close(stores, requesting, serving, recovery, auditing, patience, why)
 
-    questions = _questions(begin.number, stores, serving, metrics)
+    questions = _questions(begin.number, stores, serving, metrics, auditing)
     return Work(serving.factory, numbers, questions, open_, close)
 
 
 def _questions(
-    number: int, stores: Stores, serving: Serving, metrics: Metrics
+    number: int,
+    stores: Stores,
+    serving: Serving,
+    metrics: Metrics,
+    auditing: Auditing,
 ) -> dict[str, Callable[[], Any]]:
     """What the server can ask, and what answers."""
     readings = [
-        *makeReadings(stores, serving.factory),
+        *makeReadings(stores, serving.factory, auditing),
         *processReadings(number, ProcessUse()),
     ]
     return {
@@ -163,6 +172,7 @@ async def _close(
     requesting: Requesting,
     serving: Serving,
     recovery: Recovery,
+    auditing: Auditing,
     patience: float,
     why: str,
 ) -> None:
@@ -172,6 +182,7 @@ async def _close(
     await serving.storage.whenTidy()
     await stores.index.registrar.finish()
     await recovery.stop()
+    await auditing.stop()
     stores.index.close()
     stores.threads.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 from attrs import asdict
@@ -13,20 +14,34 @@ from twisted.web.server import Request, Site
 from zope.interface import provider
 
 from d360 import __version__
+from d360.admin.auditing import AuditedSite, addressOf, auditOf
 from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import User
 from d360.errors import DatabaseUnavailable
-from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
+from d360.interfaces import (
+    IArchive,
+    IAssociations,
+    IAudit,
+    IIndex,
+    IReindex,
+    IWorkers,
+)
 
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
 
 
 class StatusResource(JSONResource):
-    """C{/api/status}."""
+    """
+    C{/api/status}.
+
+    @param audit: tells how the audit trail does, once the workers were asked.
+    """
 
     def __init__(
         self,
@@ -36,8 +51,10 @@ class StatusResource(JSONResource):
         index: IIndex,
         archive: IArchive,
         clock: IReactorTime,
+        audit: Callable[[], dict[str, Any]],
     ) -> None:
         super().__init__()
+        self._audit = audit
         self._aeTitle = aeTitle
         self._associations = associations
         self._workers = workers
@@ -74,6 +91,7 @@ class StatusResource(JSONResource):
             "counts": counts,
             "database": asdict(database),
             "disk": asdict(await self._archive.space()),
+            "audit": self._audit(),
         }
 
 
@@ -139,6 +157,10 @@ class API(Resource):
                 given.strip(), self._token
             ):
                 request.setHeader(b"www-authenticate", b"Bearer")
+                if given:
+                    # Without one, a browser only asks whether one is needed.
+                    who = User("anonymous", addressOf(request))
+                    auditOf(request).refused(who, "wrong token for a call over HTTP")
                 return Refusal(401, "give the token: Authorization: Bearer ...")
         return super().getChildWithDefault(path, request)
 
@@ -194,13 +216,13 @@ def _accessLine(timestamp: str, request: Request) -> str:
     return f'{peer} "{repr(said)[2:-1]}" {request.code} {request.sentLength}'
 
 
-class _Site(Site):
+class _Site(AuditedSite):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
         are served.
     """
 
-    def __init__(self, root: Resource, localOnly: bool) -> None:
+    def __init__(self, root: Resource, localOnly: bool, audit: IAudit) -> None:
         super().__init__(
             root,
             requestFactory=BoundedRequest,
@@ -209,9 +231,13 @@ class _Site(Site):
         )
         self.displayTracebacks = False
         self.localOnly = localOnly
+        self.needsToken = not localOnly
+        self.audit = audit
 
 
-def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
+def makeSite(
+    calls: dict[bytes, JSONResource], token: str, audit: IAudit = NULL_AUDIT
+) -> Site:
     """
     The site of the second port.
 
@@ -223,4 +249,4 @@ def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
     root.putChild(b"api", API(calls, token, public))
     putPage(root)
-    return _Site(root, localOnly=not token)
+    return _Site(root, not token, audit)

@@ -78,6 +78,14 @@ _status: Data = {
                             available=FLAG, kind=TEXT, version=TEXT, schema=COUNT
                         ),
                         disk=record(total=COUNT, free=COUNT),
+                        audit=record(
+                            file=FLAG,
+                            syslog=FLAG,
+                            failing=FLAG,
+                            written=COUNT,
+                            waiting=COUNT,
+                            dropped=COUNT,
+                        ),
                     ),
                 )
             },
