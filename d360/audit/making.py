@@ -25,6 +25,8 @@ from d360.config import Audit
 from d360.errors import StartupError
 from d360.interfaces import IAudit, IIndex
 
+_PEM_END = b"-----END CERTIFICATE-----"
+
 #: Seconds that a connection to a receiver of syslog may take.
 _CONNECTING = 10.0
 
@@ -143,10 +145,9 @@ def _tlsOptions(host: str, ca: str) -> Any:
     if not ca:
         return ssl.optionsForClientTLS(host)
     try:
-        text = Path(ca).read_text("ascii")
-        end = "-----END CERTIFICATE-----"
+        text = Path(ca).read_bytes()
         certificates = [
-            ssl.Certificate.loadPEM(f"{one}{end}\n") for one in text.split(end)[:-1]
+            ssl.Certificate.loadPEM(one + _PEM_END) for one in text.split(_PEM_END)[:-1]
         ]
     except (OSError, ValueError, Error) as error:
         raise StartupError(

@@ -208,12 +208,13 @@ class DatagramSyslog(Syslog):
 class _Connection(Protocol):
     """One connection; there is nothing to be read from it."""
 
+    transport: Any
+
     def __init__(self, syslog: StreamSyslog) -> None:
         self.isReady = True
         self._syslog = syslog
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
         self.transport.registerProducer(self, True)
         self._syslog.connected(self)
 
@@ -287,7 +288,7 @@ class StreamSyslog(Syslog):
     def sendMore(self) -> None:
         """Send what waits, as far as the connection takes it."""
         connection = self._connection
-        if connection is None or connection.transport is None:
+        if connection is None:
             return
         while self._waiting and connection.isReady:
             message = self._waiting.popleft()
@@ -330,7 +331,7 @@ class StreamSyslog(Syslog):
     def _close(self, patience: float) -> Deferred[None]:
         """What is written is sent before the connection is closed."""
         connection = self._connection
-        if connection is not None and connection.transport is not None:
+        if connection is not None:
             # TLS would wait for it.
             connection.transport.unregisterProducer()
         stopped: Deferred[None] = Deferred()
