@@ -94,10 +94,8 @@ class Read:
             if kind not in objects or role not in ROLES[kind]:
                 raise AssertionError(f"object of {kind}: {self.text!r}")
             # A.5.2: required with an Accession Number, and the like.
-            if (
-                item.find(".//Accession") is not None
-                and item.find(".//SOPClass") is None
-            ):
+            has = {one.tag for one in item.iter()}
+            if "Accession" in has and "SOPClass" not in has:
                 raise AssertionError(f"no SOP class: {self.text!r}")
 
     def participant(self, role: str) -> Any:
