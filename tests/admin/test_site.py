@@ -29,6 +29,15 @@ NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 DATABASE = DatabaseState(True, "embedded", "18.6", 1)
 
+AUDIT = {
+    "file": True,
+    "syslog": False,
+    "failing": False,
+    "written": 7,
+    "waiting": 1,
+    "dropped": 0,
+}
+
 PROGRESS = ReindexProgress(True, False, 10, 4, 3, 1, 0, 0, 0, 1.5)
 
 
@@ -167,6 +176,7 @@ class SiteTestCase(SynchronousTestCase):
             self.index,
             Archive(),
             self.clock,
+            lambda: dict(AUDIT),
         )
         calls: dict[bytes, JSONResource] = {
             b"status": status,
@@ -262,6 +272,7 @@ class StatusTests(SiteTestCase):
                     "schema": 1,
                 },
                 "disk": {"total": 100, "free": 40},
+                "audit": AUDIT,
             },
         )
         self.assertEqual(self.workers.asked, ["counters"])
