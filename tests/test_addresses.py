@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.addresses import readAETitle, readHost, readPort
+from d360.addresses import readAETitle, readHost, readPort, readSyslog
 
 
 class AddressesTests(SynchronousTestCase):
@@ -84,3 +84,23 @@ class AddressesTests(SynchronousTestCase):
             (0, -1, 65536, 10**400, True, False, 104.0, "104", None, [], float("nan")),
             "a whole number from 1 to 65535",
         )
+
+    def test_syslog(self) -> None:
+        """Transport, host and port; the port that each has, where none is given."""
+        for url, expected in (
+            ("udp://log.example.org", ("udp", "log.example.org", 514)),
+            ("tcp://192.0.2.7", ("tcp", "192.0.2.7", 601)),
+            ("tls://log1", ("tls", "log1", 6514)),
+            ("tls://[2001:db8::7]:1", ("tls", "2001:db8::7", 1)),
+        ):
+            self.assertEqual(readSyslog(url), expected)
+
+    def test_wrongSyslog(self) -> None:
+        """Nothing else that a URL may have."""
+        self.refused(
+            readSyslog,
+            ("", "log", "log:514", "http://log", "udp://", "udp://log:0",
+             "udp://log:65536", "udp://log:x", "udp://log/x", "udp://a@log",
+             "udp://log?x", "udp://log#x", "udp://a b", "udp://[::1", 514, None),
+            "udp://log.example.org:514",
+        )  # fmt: skip
