@@ -11,10 +11,15 @@ from d360.audit.null import NULL_AUDIT
 from d360.audit.values import AuditedStudy, User
 from d360.interfaces import IAudit
 
+#: Component groups of a name (PS3.18 F.2.2).
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+
 
 class AuditedSite(Site):
     """
-    @ivar audit: is told of what is done.
+    A site whose resources tell of what is done through them.
+
+    @ivar audit: whom they tell.
     @ivar needsToken: whoever is served has the token.
     """
 
@@ -61,8 +66,8 @@ def studyOfItem(attributes: Mapping[str, Any]) -> AuditedStudy:
 
 def _text(attributes: Mapping[str, Any], tag: str) -> str:
     values = attributes.get(tag, {}).get("Value") or [""]
-    value = values[0]
+    value = values[0] or ""
     if isinstance(value, Mapping):
-        groups = [value.get(g, "") for g in ("Alphabetic", "Ideographic", "Phonetic")]
+        groups = (value.get(g) or "" for g in _GROUPS)
         return "=".join(groups).rstrip("=")
     return str(value)

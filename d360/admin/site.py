@@ -242,6 +242,8 @@ def makeSite(
     The site of the second port.
 
     @param calls: what stands below C{/api/}, by name.
+    @param token: see L{API}.
+    @param audit: is told of what is done.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same

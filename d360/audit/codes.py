@@ -1,5 +1,5 @@
 """
-The coded terms of audit messages: those of DICOM (PS3.16 CID 400 to 403) and
+The coded terms of audit messages: those of DICOM (PS3.16 CID 400 to 404) and
 those that PS3.15 A.5.1.2 took over from RFC 3881.
 """
 

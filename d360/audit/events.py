@@ -9,7 +9,6 @@ identifier of a query as it was asked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -46,13 +45,11 @@ class Ourselves:
     process: str
     host: str
 
-    def asParticipant(
-        self, *roles: codes.Code, isRequestor: bool = False
-    ) -> Participant:
-        """As an C{ActiveParticipant}."""
+    def asParticipant(self, *roles: codes.Code) -> Participant:
+        """As an C{ActiveParticipant}; it is others who ask."""
         return Participant(
             self.process,
-            isRequestor,
+            False,
             roles,
             f"AETITLES={self.aeTitle}",
             "D360",
@@ -280,7 +277,7 @@ def search(
 ) -> AuditMessage:
     """A user has looked for studies or worklist items over HTTP (A.5.3.10)."""
     asked = ParticipantObject(
-        urlsplit(uri).path,
+        uri.partition("?")[0],
         codes.URI,
         ObjectType.SYSTEM,
         ObjectRole.REPORT,

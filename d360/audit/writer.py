@@ -34,6 +34,9 @@ _SMALL = 2000
 #: Seconds that a receiver of syslog may take when the server stops.
 _STOPPING = 5.0
 
+#: Seconds after which a file that cannot be written is tried again.
+RETRY = 5.0
+
 #: Seconds between two lines of the log that say that the file cannot be written.
 _QUIET = 60.0
 
@@ -52,7 +55,7 @@ class Written:
     A message as it goes out.
 
     @ivar xml: as the file has it.
-    @ivar frame: as syslog has it.
+    @ivar frame: as syslog has it; empty where there is none.
     """
 
     xml: bytes
@@ -94,6 +97,7 @@ class AuditWriter:
         self._lines: list[bytes] = []
         self._size = 0
         self._told = -_QUIET
+        self._retryAt = 0.0
         self._loop = LoopingCall(self.flush)
         self._loop.clock = clock
         self._ended: Deferred[Any] = succeed(None)
@@ -154,7 +158,9 @@ class AuditWriter:
             self._take([one for one in made if isinstance(one, Written)])
             for failure in (one for one in made if isinstance(one, Failure)):
                 _log.failure("a message cannot be made", failure)
-        if self._lines:
+        if self._lines and (
+            not self.isFailing or self._clock.seconds() >= self._retryAt
+        ):
             await self._append()
 
     def _take(self, made: Sequence[Written]) -> None:
@@ -172,6 +178,7 @@ class AuditWriter:
             await self._run(self._file.append, self._lines)
         except OSError as error:
             self.isFailing = True
+            self._retryAt = self._clock.seconds() + RETRY
             self._complain(
                 f"the file cannot be written: {error.strerror or error}; storing goes "
                 "on, and messages are kept in memory while there is room"
@@ -191,14 +198,18 @@ class AuditWriter:
             try:
                 for message in make():
                     xml = encode(message, self._source)
-                    succeeded = message.outcome is EventOutcome.SUCCESS
-                    frame = self._header.frame(xml, message.time, succeeded)
-                    made.append(Written(xml, frame))
+                    made.append(Written(xml, self._frame(message, xml)))
             except Exception:
                 made.append(Failure())
             # Let the reactor have its turn.
             time.sleep(0)
         return made
+
+    def _frame(self, message: AuditMessage, xml: bytes) -> bytes:
+        if self.syslog is None:
+            return b""
+        succeeded = message.outcome is EventOutcome.SUCCESS
+        return self._header.frame(xml, message.time, succeeded)
 
     def _complain(self, why: str) -> None:
         now = self._clock.seconds()
@@ -213,6 +224,7 @@ class AuditWriter:
             self._loop.stop()
             # What is being written is waited for.
             await self._ended
+        self._retryAt = 0.0
         await self.flush()
         if self.waiting:
             _log.error("{count} messages are lost", count=self.waiting)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 from pydicom.sr._concepts_dict import concepts
 from twisted.trial.unittest import SynchronousTestCase
@@ -107,6 +109,19 @@ class EncodingTests(SynchronousTestCase):
             data = encode(deleted, SOURCE)
             self.assertEqual(1, len(data.decode().splitlines()))
             self.assertEqual(Read(data).patient, (expected, expected))
+
+    @given(st.text(st.characters(exclude_categories=())))
+    def test_whateverText(self, text: str) -> None:
+        """Nothing that a peer could have sent makes it anything else."""
+        peer = Peer(text, text)
+        transfer = events.sending(OURS, peer, User(text, text))
+        study = AuditedStudy("1.2", text, text, text)
+        (message,) = events.instancesTransferred(
+            transfer, NOON, study, Action.READ, {CT: ["1.1"]}, text
+        )
+        data = encode(message, SOURCE)
+        self.assertEqual(1, len(data.decode().splitlines()))
+        Read(data)
 
 
 class EventTests(SynchronousTestCase):

@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.audit import events
+from d360.audit import events, writer
 from d360.audit.messages import AuditMessage, AuditSource
 from d360.audit.syslog import Header, Syslog
-from d360.audit.writer import INTERVAL, MAX_WAITING, AuditWriter
+from d360.audit.writer import INTERVAL, MAX_WAITING, RETRY, AuditWriter
 from tests.audit.reading import Read
 from tests.audit.test_messages import NOON, OURS, USER
 
@@ -25,13 +25,16 @@ class MemoryFile:
     See L{d360.audit.file.AuditFile}.
 
     @ivar error: what appending fails with.
+    @ivar tries: how often it was asked for.
     """
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.error: OSError | None = None
+        self.tries = 0
 
     def append(self, lines: Sequence[bytes]) -> None:
+        self.tries += 1
         if self.error is not None:
             raise self.error
         self.lines += lines
@@ -136,10 +139,20 @@ class WriterTests(SynchronousTestCase):
         self.clock.pump([INTERVAL] * 10)
         self.assertEqual((self.writer.written, self.writer.waiting), (0, 2))
         self.file.error = None
-        self.clock.advance(INTERVAL)
+        self.clock.pump([INTERVAL] * int(RETRY / INTERVAL + 1))
         self.assertEqual(self.queries(), ["1", "2"])
         self.assertFalse(self.writer.isFailing)
         self.assertEqual(self.writer.dropped, 0)
+
+    def test_notAgainAndAgain(self) -> None:
+        """It is not tried so often that others have less room."""
+        self.file.error = OSError(errno.ENOSPC, "No space left on device")
+        self.writer.add(searched(1))
+        self.clock.pump([INTERVAL] * int(10 * RETRY / INTERVAL))
+        self.assertLess(self.file.tries, 12)
+        self.file.error = None
+        self.successResultOf(self.writer.stop())
+        self.assertEqual(self.queries(), ["1"])
 
     def test_bounded(self) -> None:
         """What cannot be written does not fill the memory."""
@@ -150,21 +163,22 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(self.writer.waiting, (MAX_WAITING >> 20) - 1)
         self.assertEqual(self.writer.dropped, 40 - self.writer.waiting)
         self.file.error = None
-        self.clock.advance(INTERVAL)
+        self.clock.pump([INTERVAL] * int(RETRY / INTERVAL + 1))
         self.writer.add(searched(99), 1 << 20)
         self.clock.advance(INTERVAL)
         self.assertEqual(self.queries()[-2:], ["30", "99"])
 
     def test_boundedWhenWritten(self) -> None:
         """That goes also for those that are XML already."""
+        self.patch(writer, "MAX_WAITING", 1 << 20)
         self.file.error = OSError(errno.ENOSPC, "No space left on device")
-        for number in range(50000):
+        for number in range(2000):
             self.writer.add(searched(number))
-            if number % 1000 == 0:
+            if number % 100 == 0:
                 self.clock.advance(INTERVAL)
         size = sum(len(line) for line in self.writer._lines)
-        self.assertGreater(size, MAX_WAITING // 4)
-        self.assertLess(size, MAX_WAITING + (1 << 20))
+        self.assertGreater(size, 1 << 18)
+        self.assertLess(size, (1 << 20) + (1 << 18))
         self.assertGreater(self.writer.dropped, 0)
 
     def test_mistake(self) -> None:
