@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -36,6 +36,9 @@ from d360.logs import ContextLogger
 from d360.model import Outcome, PresentationContext, StoredInstance
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Seconds that the index may take to tell whose instances are sent.
+PATIENCE = 10.0
 
 #: Seconds between two looks at what was gathered.
 _INTERVAL = 1.0
@@ -311,9 +314,14 @@ class FollowedTransfer:
         """Find out what they are, and write that they are about to be sent."""
         now = self._clock.seconds()
         try:
-            self._studies = await origins.studiesOf(instances)
-        except DatabaseError as error:
-            _log.error("whose instances are sent cannot be known: {why}", why=error)
+            asking = origins.studiesOf(instances)
+            self._studies = await asking.addTimeout(PATIENCE, self._clock)
+        except (DatabaseError, TimeoutError) as error:
+            _log.error(
+                "whose instances are sent cannot be known, their UIDs are written: "
+                "{why}",
+                why=str(error) or "the database does not answer",
+            )
             self._studies = {}
         for study, some in self._byStudy(instances).items():
             counts = Counter(one.SOPClassUID for one in some)

@@ -15,7 +15,7 @@ from d360.audit.gathering import REPEATING
 from d360.audit.messages import AuditSource
 from d360.audit.null import NULL_AUDIT
 from d360.audit.origins import Origins, folderOf
-from d360.audit.trail import AuditTrail
+from d360.audit.trail import PATIENCE, AuditTrail
 from d360.audit.values import Action, AuditedInstance, AuditedStudy, Peer
 from d360.audit.writer import AuditWriter
 from d360.errors import AssociationReleased, DatabaseUnavailable
@@ -240,6 +240,16 @@ class TrailTests(SynchronousTestCase, AuditContract):
         transfer.end()
         begin, end = self.read()
         self.assertEqual((begin.patient, end.instances), (("", ""), ["1.1.1.1"]))
+
+    def test_databaseHangs(self) -> None:
+        """It does not hold the end of the server up."""
+        self.origins.answer = Deferred()
+        self.audit.sending(CT01, CT01, [storedInstance(1)]).end()
+        stopped = self.audit.stop()
+        self.assertNoResult(stopped)
+        self.clock.advance(PATIENCE)
+        self.successResultOf(stopped)
+        self.assertEqual([one.kind for one in self.read()], ["110102"])
 
     def test_neverFails(self) -> None:
         """A mistake of ours is logged, and no concern of those who tell."""
