@@ -242,7 +242,8 @@ _AUDITED = (
     (codes.PROCEDURE_RECORD, "Worklist items used over HTTP"),
     (
         codes.SECURITY_ALERT,
-        "Rejected associations, wrong tokens, operations that are not permitted, "
+        "Associations rejected for their AE titles, wrong tokens over HTTP, "
+        "operations that are not permitted, "
         "remote AEs entered and removed",
     ),
 )
