@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from d360.model import Permission
 
@@ -23,6 +24,10 @@ _LONGEST_HOST = 253
 
 #: SHA-256 in hexadecimal digits; openssl puts colons between the bytes.
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31}", re.ASCII)
+
+#: Ports of syslog: RFC 5426 3.3, RFC 6587 3.2 (none is registered for plain TCP;
+#: this is the usual one), RFC 5425 4.1.
+_SYSLOG_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 
 
 def readAETitle(value: Any) -> str:
@@ -100,3 +105,24 @@ def readCertificate(value: Any) -> str:
             "-noout -fingerprint -sha256 shows it"
         )
     return fingerprint.replace(":", "")
+
+
+def readSyslog(value: Any) -> tuple[str, str, int]:
+    """
+    A receiver of syslog as transport, host and port, of a URL such as
+    C{"tls://log.example.org:6514"}.
+    """
+    right = 'such as "udp://log.example.org:514", or with tcp:// or tls://'
+    if not isinstance(value, str):
+        raise ValueError(f"a text in quotes, {right}")
+    try:
+        parts = urlsplit(value)
+        usual = _SYSLOG_PORTS[parts.scheme]
+        # urlsplit takes what it has no use for.
+        if parts.path or parts.query or parts.fragment or parts.username is not None:
+            raise ValueError
+        host = readHost(parts.hostname or "")
+        port = usual if parts.port is None else readPort(parts.port)
+    except (KeyError, ValueError):
+        raise ValueError(f"a URL, {right}") from None
+    return parts.scheme, host, port

@@ -22,6 +22,8 @@ from d360.archive.files import FileArchive
 from d360.archive.freespace import FreeSpace
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
+from d360.audit.making import Auditing, makeAuditing
+from d360.audit.services import AuditedAdmission, AuditedServices
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
@@ -29,7 +31,7 @@ from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.interfaces import IAssociations, ICallers, IFreeSpace
+from d360.interfaces import IAssociations, IAudit, ICallers, IFreeSpace
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -60,6 +62,9 @@ CONNECTIONS_WITHOUT = 256
 #: Processors that are made use of where nothing is said: the database needs
 #: some of them, too.
 MOST_WORKERS = 4
+
+#: The name of the queue of messages of the audit trail.
+AUDIT = "audit"
 
 #: Connections to the database for the queries of one process, at least.
 LEAST_CONNECTIONS = 2
@@ -250,6 +255,18 @@ def settingsOf(dicom: DICOM) -> UpperLayerSettings:
     )
 
 
+def makeAudit(reactor: Any, configuration: Configuration, stores: Stores) -> Auditing:
+    """The audit trail, as one of the processes writes it."""
+    return makeAuditing(
+        reactor,
+        configuration.audit,
+        configuration.dicom.aeTitle,
+        configuration.auditFile,
+        stores.index,
+        stores.threads.run,
+    )
+
+
 @frozen
 class Requesting:
     """
@@ -322,6 +339,7 @@ def makeServing(
     commitments: Commitments,
     recovery: Recovery,
     metrics: Metrics,
+    audit: IAudit,
     share: int | None = None,
     changed: Callable[[], None] = lambda: None,
 ) -> Serving:
@@ -337,6 +355,7 @@ def makeServing(
         reactor,
         stores.freeSpace,
         dicom.duplicates,
+        audit,
     )
     admission = Admission(
         dicom.aeTitle,
@@ -348,14 +367,20 @@ def makeServing(
         share,
     )
     services = _makeServices(
-        reactor, dicom, stores, requesting, storage, commitments, admission
+        reactor, dicom, stores, requesting, storage, commitments, admission, audit
     )
-    associations = Associations(services, reactor, metrics)
+    associations = Associations(AuditedServices(services, audit), reactor, metrics)
     settings = settingsOf(dicom)
     if share is not None:
         settings = evolve(settings, maxConnections=0)
     factory = UpperLayerFactory(
-        associations.build, admission, services, reactor, settings, metrics, changed
+        associations.build,
+        AuditedAdmission(admission, audit),
+        services,
+        reactor,
+        settings,
+        metrics,
+        changed,
     )
     return Serving(
         storage,
@@ -376,6 +401,7 @@ def _makeServices(
     storage: StorageService,
     commitments: Commitments,
     callers: ICallers,
+    audit: IAudit,
 ) -> ServiceRegistry:
     index, sender = stores.index, requesting.sender
     move = MoveService(
@@ -385,6 +411,7 @@ def _makeServices(
         stores.remoteAEs,
         requesting.counted,
         dicom.parallelMoves,
+        audit,
     )
     return ServiceRegistry(
         [
@@ -392,7 +419,7 @@ def _makeServices(
             storage,
             FindService(index, dicom.aeTitle),
             WorklistService(stores.worklist),
-            GetService(index, sender, reactor),
+            GetService(index, sender, reactor, audit),
             move,
             CommitmentService(
                 stores.commitmentRequests, commitments, stores.threads.run
@@ -430,7 +457,9 @@ async def recoverWorkers(
     return found
 
 
-def makeReadings(stores: Stores, associations: IAssociations) -> Sequence[Reading]:
+def makeReadings(
+    stores: Stores, associations: IAssociations, auditing: Auditing
+) -> Sequence[Reading]:
     """What the metrics read where it is kept."""
     threads, registrar = stores.threads, stores.index.registrar
     waiting = partial(
@@ -454,6 +483,24 @@ def makeReadings(stores: Stores, associations: IAssociations) -> Sequence[Readin
         waiting(lambda: threads.waiting, {"queue": "disk"}),
         waiting(lambda: registrar.waiting, {"queue": "registration"}),
         waiting(lambda: stores.transcoder.waiting, {"queue": "transcoding"}),
+        waiting(lambda: auditing.waiting, {"queue": AUDIT}),
+        Reading(
+            "d360_audit_messages",
+            "Messages of the audit trail that were written.",
+            lambda: auditing.written,
+            isCounter=True,
+        ),
+        Reading(
+            "d360_audit_messages_dropped",
+            "Messages of the audit trail for which there was no room.",
+            lambda: auditing.dropped,
+            isCounter=True,
+        ),
+        Reading(
+            "d360_audit_failing",
+            "Processes that cannot write the audit trail to its file, or send it.",
+            lambda: auditing.isFailing,
+        ),
     ]
     pools = {"reading": stores.index.reading, "writing": stores.index.writing}
     for name, pool in pools.items():
@@ -479,6 +526,32 @@ def diskReadings(freeSpace: IFreeSpace) -> Sequence[Reading]:
             lambda: int(freeSpace.isLow),
         ),
     ]
+
+
+def auditState(
+    configuration: Configuration, readings: Sequence[Reading]
+) -> dict[str, Any]:
+    """
+    How the audit trail does.
+
+    @param readings: L{makeReadings}, of all processes together.
+    """
+
+    def read(name: str, *labels: str) -> int:
+        return sum(
+            int(reading.read())
+            for reading in readings
+            if (reading.name, *reading.labels.values()) == (name, *labels)
+        )
+
+    return {
+        "file": bool(configuration.audit.file),
+        "syslog": bool(configuration.audit.syslog),
+        "failing": read("d360_audit_failing") > 0,
+        "written": read("d360_audit_messages"),
+        "waiting": read("d360_queue_length", AUDIT),
+        "dropped": read("d360_audit_messages_dropped"),
+    }
 
 
 def processReadings(number: int, process: ProcessUse | None) -> Sequence[Reading]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve, field, fields, frozen, has
 
-from d360.addresses import readAETitle, readPermissions
+from d360.addresses import readAETitle, readPermissions, readSyslog
 from d360.errors import ConfigurationError
 from d360.model import ALL_PERMISSIONS, Duplicates, Permission
 
@@ -90,6 +90,12 @@ def _databaseURL(value: Any) -> str:
     if url and not url.startswith(("postgresql://", "postgres://")):
         raise ValueError('"postgresql://user@host/database", or "" for the embedded')
     return url
+
+
+def _syslog(value: Any) -> str:
+    if value != "":
+        readSyslog(value)
+    return str(value)
 
 
 def _path(value: Any) -> Path:
@@ -172,6 +178,19 @@ class Log:
 
 
 @frozen
+class Audit:
+    """The audit trail: section C{[audit]}; C{maxSize} in MiB."""
+
+    file: str = _option("audit/audit.log", _text)
+    maxSize: int = _option(50, _number(1, 10240))
+    keep: int = _option(20, _number(0, 100000))
+    syslog: str = _option("", _syslog)
+    ca: str = _option("", _text)
+    sourceID: str = _option("", _text)
+    enterpriseSiteID: str = _option("", _text)
+
+
+@frozen
 class Configuration:
     """
     Everything that can be configured, see C{etc/d360.toml}.
@@ -190,6 +209,7 @@ class Configuration:
     worklist: Worklist = _section(Worklist)
     transcoding: Transcoding = _section(Transcoding)
     log: Log = _section(Log)
+    audit: Audit = _section(Audit)
 
     @property
     def logFile(self) -> Path:
@@ -198,9 +218,16 @@ class Configuration:
             return self.dataDirectory / self.log.file
         return self.dataDirectory / "log" / "d360.log"
 
+    @property
+    def auditFile(self) -> Path | None:
+        """Where the audit trail goes; C{None} for no file."""
+        if self.audit.file:
+            return self.dataDirectory / self.audit.file
+        return None
+
 
 #: Words whose capitals are not those of a plain camelCase name.
-_ACRONYMS = {"ae": "AE", "pdu": "PDU"}
+_ACRONYMS = {"ae": "AE", "id": "ID", "pdu": "PDU"}
 
 
 def _name(key: str) -> str:

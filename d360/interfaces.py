@@ -11,7 +11,7 @@ PDU are plain calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from d360.audit.values import (
+        Action,
+        AuditedInstance,
+        AuditedStudy,
+        Peer,
+        Requestor,
+        User,
+    )
     from d360.logs import ContextLogger
     from d360.metrics.values import LiveAssociation, LogEvent, RateHistory, WorkerState
     from d360.model import (
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
         InstanceRecord,
         Location,
         Match,
+        Outcome,
         Permission,
         PresentationContext,
         Query,
@@ -221,6 +230,9 @@ class IAssociation(Interface):
     def abort(why: str) -> None:
         """End it by an A-ABORT of the service user. A plain call."""
 
+    def whenEnded() -> Deferred[None]:
+        """Fires when it has ended, in whatever way; at once if it has."""
+
 
 class IAssociationOpener(Interface):
     """Opens associations with remote AEs (PS3.8 7.1; conformance 4.2.3)."""
@@ -267,6 +279,9 @@ class IOperation(Interface):
     request: Command = Attribute("Its command set.")
     log: ContextLogger = Attribute("Names association and operation in each event.")
     metrics: IMetrics = Attribute("Counts what becomes of it.")
+    identifier: bytes = Attribute(
+        "What C{readDataset} has read, as it came; empty before."
+    )
     cancelled: bool = Attribute("A C-CANCEL came for it, or the association has ended.")
 
     def readDataset(limit: int) -> Deferred[Dataset]:
@@ -853,6 +868,100 @@ class IMetrics(Interface):
         """These go to a peer, in messages."""
 
 
+class ITransfer(Interface):
+    """
+    Instances on their way to somebody, as the audit trail follows them. Plain
+    calls, which never fail.
+    """
+
+    def sent(instance: StoredInstance) -> None:
+        """It was taken."""
+
+    def failed(instances: Iterable[StoredInstance], why: str) -> None:
+        """They could not be sent."""
+
+    def end() -> None:
+        """No more of them are sent. Calling it again does nothing."""
+
+
+class IAudit(Interface):
+    """
+    The audit trail: who has stored, queried, retrieved and changed what (PS3.15
+    A.5). Plain calls that return at once and never fail, whatever becomes of
+    the message.
+    """
+
+    def received(
+        association: IAssociation,
+        instance: AuditedInstance,
+        outcome: Outcome | None,
+        why: str = "",
+    ) -> None:
+        """
+        A peer has sent an instance.
+
+        @param outcome: what became of it; C{None} if it is not kept.
+        @param why: it is not.
+        """
+
+    def queried(
+        association: IAssociation,
+        context: PresentationContext,
+        identifier: bytes,
+        why: str = "",
+    ) -> None:
+        """
+        A peer has asked what there is.
+
+        @param identifier: in the context's transfer syntax.
+        @param why: it was refused or failed; C{""} otherwise.
+        """
+
+    def sending(
+        requestor: Requestor, destination: Peer, instances: Sequence[StoredInstance]
+    ) -> ITransfer:
+        """
+        Instances are about to be sent.
+
+        @param requestor: who has asked for it, perhaps C{destination} itself.
+        """
+
+    def searched(user: User, uri: str, why: str = "") -> None:
+        """
+        Somebody has read of patients over HTTP.
+
+        @param uri: path and query of the call.
+        @param why: it was refused or failed; C{""} otherwise.
+        """
+
+    def studyDeleted(
+        user: User, study: AuditedStudy, count: int, why: str = ""
+    ) -> None:
+        """
+        Somebody has removed a study.
+
+        @param count: of its instances that are gone.
+        @param why: it could not be removed, or not as a whole.
+        """
+
+    def worklistUsed(user: User, action: Action, study: AuditedStudy) -> None:
+        """Somebody has made, read, changed or removed a worklist item."""
+
+    def configured(user: User, uri: str, text: str) -> None:
+        """
+        Somebody has changed who may do what.
+
+        @param uri: what was changed.
+        @param text: how.
+        """
+
+    def refused(who: Requestor, why: str) -> None:
+        """Somebody was turned away at the door."""
+
+    def notPermitted(who: Requestor, why: str) -> None:
+        """Somebody has asked for what he may not do."""
+
+
 class IRates(Interface):
     """The last day's work, for plots."""
 
@@ -951,8 +1060,12 @@ class IStudies(Interface):
 class ISending(Interface):
     """Studies that are sent to remote AEs in the background."""
 
-    def send(study: str, remote: RemoteAE) -> SendJob:
-        """Begin. A plain call."""
+    def send(study: str, remote: RemoteAE, requestor: Requestor) -> SendJob:
+        """
+        Begin. A plain call.
+
+        @param requestor: who has asked for it.
+        """
 
     def jobs() -> tuple[SendJob, ...]:
         """Those under way and the last that have ended, newest first."""

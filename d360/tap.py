@@ -31,11 +31,14 @@ from d360.admin.watching import (
 )
 from d360.admin.worklist import WorklistResource
 from d360.asynchronous import asynchronous
+from d360.audit.making import Auditing
 from d360.composition import (
     Requesting,
     Stores,
+    auditState,
     connectionsOf,
     diskReadings,
+    makeAudit,
     makeCommitments,
     makeReadings,
     makeRequesting,
@@ -190,6 +193,7 @@ class _Own:
     care: WorklistCare
     commitments: Commitments
     events: RecentEvents
+    auditing: Auditing
 
 
 def _makeOwn(configuration: Configuration) -> _Own:
@@ -200,6 +204,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
     database.index = stores.index
     metrics = Metrics(reactor)
     requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
+    auditing = makeAudit(reactor, configuration, stores)
     worklist = configuration.worklist
     return _Own(
         configuration,
@@ -218,6 +223,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
             reactor,
             metrics,
             portion.dicom.parallelMoves,
+            auditing.audit,
         ),
         WorklistCare(
             stores.worklist,
@@ -227,6 +233,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         ),
         makeCommitments(reactor, portion.dicom, stores, requesting),
         RecentEvents(),
+        auditing,
     )
 
 
@@ -263,6 +270,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         archive,
         stores.freeSpace,
         reactor,
+        partial(auditState, configuration, watched.readings),
     )
     site = makeSite(
         {
@@ -281,6 +289,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
         *tokens,
+        own.auditing.audit,
     )
     readings = [*watched.readings, *diskReadings(stores.freeSpace)]
     exposition = Exposition(watched.work, readings)
@@ -306,6 +315,11 @@ def _makeParts(
     dicom, web = configuration.dicom, configuration.web
     site = _makeSite(own, watched)
     setThreshold(configuration.log.level)
+
+    def prepare() -> None:
+        stores.prepare()
+        own.auditing.prepare()
+
     return Parts(
         directory=DataDirectory(configuration.dataDirectory),
         ports=Ports(
@@ -314,7 +328,7 @@ def _makeParts(
         ),
         database=own.database,
         threads=stores.threads,
-        prepareArchive=stores.prepare,
+        prepareArchive=prepare,
         finish=connections.finish,
         closeUnassociated=connections.closeUnassociated,
         whenEmpty=connections.whenEmpty,
@@ -331,6 +345,7 @@ def _fileObserver(configuration: Configuration) -> FileObserver:
 
 @asynchronous
 async def _recover(own: _Own) -> int:
+    own.auditing.start()
     found = await recoverWorkers(reactor, own.configuration, own.stores)
     found += await own.recovery.recover()
     await own.stores.freeSpace.start()
@@ -367,6 +382,7 @@ def _makeAlone(configuration: Configuration) -> Server:
     """All is done in the one process."""
     own, dicom = _makeOwn(configuration), configuration.dicom
     stores = own.stores
+    audit = own.auditing.audit
     serving = makeServing(
         reactor,
         dicom,
@@ -375,6 +391,7 @@ def _makeAlone(configuration: Configuration) -> Server:
         own.commitments,
         own.recovery,
         own.metrics,
+        audit,
     )
     watched = _Watched(
         serving.factory,
@@ -383,7 +400,7 @@ def _makeAlone(configuration: Configuration) -> Server:
         own.events,
         NoWorkers(),
         lambda: own.metrics,
-        makeReadings(stores, serving.factory),
+        makeReadings(stores, serving.factory, own.auditing),
     )
 
     @asynchronous
@@ -391,6 +408,7 @@ def _makeAlone(configuration: Configuration) -> Server:
         found = await _recover(own)
         own.care.start()
         own.commitments.start()
+        own.auditing.applicationStarts()
         return found
 
     @asynchronous
@@ -399,6 +417,7 @@ def _makeAlone(configuration: Configuration) -> Server:
         await serving.storage.whenTidy()
         await own.stores.index.registrar.finish()
         await own.recovery.stop()
+        await own.auditing.stop()
 
     parts = _makeParts(
         own,
@@ -465,7 +484,7 @@ def _restarts(workers: Workers, number: int) -> Reading:
 
 
 def _watchAll(own: _Own, workers: Workers, events: AllEvents) -> _Watched:
-    readings = list(makeReadings(own.stores, NoAssociations()))
+    readings = list(makeReadings(own.stores, NoAssociations(), own.auditing))
     for number in range(1, workers.count + 1):
         readings += processReadings(number, None)
         readings.append(_restarts(workers, number))
@@ -494,6 +513,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         found += await workers.start()
         own.care.start()
         own.commitments.start()
+        own.auditing.applicationStarts()
         return found
 
     @asynchronous
@@ -501,6 +521,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         await workers.whenEmpty()
         await _stopWork(own)
         await own.recovery.stop()
+        await own.auditing.stop()
 
     parts = _makeParts(
         own,

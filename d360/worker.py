@@ -20,11 +20,13 @@ from twisted.logger import ILogObserver, globalLogBeginner
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.audit.making import Auditing
 from d360.composition import (
     ProcessUse,
     Requesting,
     Serving,
     Stores,
+    makeAudit,
     makeCommitments,
     makeReadings,
     makeRequesting,
@@ -108,6 +110,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     )
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)
+    auditing = makeAudit(reactor, configuration, stores)
     requesting = makeRequesting(reactor, configuration.dicom, stores, metrics)
     commitments = makeCommitments(reactor, configuration.dicom, stores, requesting)
     serving = makeServing(
@@ -118,6 +121,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         commitments,
         recovery,
         metrics,
+        auditing.audit,
         begin.maxAssociations,
         wire.changed,
     )
@@ -127,6 +131,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         stores.prepare()
         stores.threads.start()
         await stores.freeSpace.start()
+        auditing.start()
         # Before the first ones are started, the server has done so for all.
         recovered = await _recover(recovery, begin.number) if begin.isAgain else 0
         settleMemory()
@@ -134,18 +139,31 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
 
     def close(why: str) -> Deferred[None]:
         patience = configuration.dicom.shutdownTimeout
-        return _close(stores, requesting, commitments, serving, recovery, patience, why)
+        return _close(
+            stores,
+            requesting,
+            commitments,
+            serving,
+            recovery,
+            auditing,
+            patience,
+            why,
+        )
 
-    questions = _questions(begin.number, stores, serving, metrics)
+    questions = _questions(begin.number, stores, serving, metrics, auditing)
     return Work(serving.factory, numbers, questions, open_, close)
 
 
 def _questions(
-    number: int, stores: Stores, serving: Serving, metrics: Metrics
+    number: int,
+    stores: Stores,
+    serving: Serving,
+    metrics: Metrics,
+    auditing: Auditing,
 ) -> dict[str, Callable[[], Any]]:
     """What the server can ask, and what answers."""
     readings = [
-        *makeReadings(stores, serving.factory),
+        *makeReadings(stores, serving.factory, auditing),
         *processReadings(number, ProcessUse()),
     ]
     return {
@@ -175,6 +193,7 @@ async def _close(
     commitments: Commitments,
     serving: Serving,
     recovery: Recovery,
+    auditing: Auditing,
     patience: float,
     why: str,
 ) -> None:
@@ -186,6 +205,7 @@ async def _close(
     await serving.storage.whenTidy()
     await stores.index.registrar.finish()
     await recovery.stop()
+    await auditing.stop()
     stores.index.close()
     stores.threads.stop()
 

@@ -14,6 +14,7 @@ from d360.addresses import (
     readHost,
     readPermissions,
     readPort,
+    readSyslog,
 )
 from d360.model import ALL_PERMISSIONS, Permission
 
@@ -143,3 +144,23 @@ class AddressesTests(SynchronousTestCase):
         self.assertIs(readFlag(True), True)
         self.assertIs(readFlag(False), False)
         self.refused(readFlag, (0, 1, "true", None, []), "true or false")
+
+    def test_syslog(self) -> None:
+        """Transport, host and port; the port that each has, where none is given."""
+        for url, expected in (
+            ("udp://log.example.org", ("udp", "log.example.org", 514)),
+            ("tcp://192.0.2.7", ("tcp", "192.0.2.7", 601)),
+            ("tls://log1", ("tls", "log1", 6514)),
+            ("tls://[2001:db8::7]:1", ("tls", "2001:db8::7", 1)),
+        ):
+            self.assertEqual(readSyslog(url), expected)
+
+    def test_wrongSyslog(self) -> None:
+        """Nothing else that a URL may have."""
+        self.refused(
+            readSyslog,
+            ("", "log", "log:514", "http://log", "udp://", "udp://log:0",
+             "udp://log:65536", "udp://log:x", "udp://log/x", "udp://a@log",
+             "udp://log?x", "udp://log#x", "udp://a b", "udp://[::1", 514, None),
+            "udp://log.example.org:514",
+        )  # fmt: skip

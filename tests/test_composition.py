@@ -9,15 +9,19 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.composition import (
+    AUDIT,
     MOST_WORKERS,
     ProcessUse,
+    auditState,
     incomingOf,
+    makeReadings,
     numbersLeft,
     portionOf,
     processReadings,
     workersOf,
 )
 from d360.config import Configuration, load
+from d360.metrics.exposition import Reading
 
 
 def configured(**values: Any) -> Configuration:
@@ -95,3 +99,50 @@ class UseTests(SynchronousTestCase):
             self.assertEqual(reading.labels, {"worker": "3"})
             self.assertGreater(reading.read(), 0)
         self.assertEqual([r.read() for r in processReadings(3, None)], [0, 0])
+
+
+class AuditTests(SynchronousTestCase):
+    """How the audit trail does, of all processes together."""
+
+    def test_state(self) -> None:
+        """Sums of what each says, and what is configured."""
+        readings = [
+            Reading("d360_audit_failing", "", lambda: 2),
+            Reading("d360_audit_messages", "", lambda: 7, isCounter=True),
+            Reading("d360_audit_messages_dropped", "", lambda: 3, isCounter=True),
+            Reading("d360_queue_length", "", lambda: 99, {"queue": "disk"}),
+            Reading("d360_queue_length", "", lambda: 5, {"queue": "audit"}),
+        ]
+        self.assertEqual(
+            auditState(configured(), readings),
+            {
+                "file": True,
+                "syslog": False,
+                "failing": True,
+                "written": 7,
+                "waiting": 5,
+                "dropped": 3,
+            },
+        )
+
+    def test_names(self) -> None:
+        """They are those that processes have."""
+        nothing: Any = None
+        names = {
+            (reading.name, *reading.labels.values())
+            for reading in makeReadings(Nothing(), nothing, nothing)
+        }
+        for name in (
+            ("d360_audit_failing",),
+            ("d360_audit_messages",),
+            ("d360_audit_messages_dropped",),
+            ("d360_queue_length", AUDIT),
+        ):
+            self.assertIn(name, names)
+
+
+class Nothing:
+    """Has all that is asked of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self

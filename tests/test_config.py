@@ -99,6 +99,9 @@ class ConfigurationTests(SynchronousTestCase):
             ('dicom.duplicates = "newest"', '"replace" or "keep"'),
             ('database.url = "mysql://x"', "postgresql://"),
             ('log.level = "loud"', '"debug" or "info"'),
+            ('audit.syslog = "log.example.org"', "udp://log.example.org:514"),
+            ("audit.syslog = 514", "a text in quotes"),
+            ("audit.keep = -1", "from 0 to"),
             ("dicom = 3", "write [dicom]"),
             ("data_directory = 3", "a text in quotes"),
             ("min_free_space = -1", "from 0 to"),
@@ -135,6 +138,18 @@ class ConfigurationTests(SynchronousTestCase):
             self.assertNotIn("secret", message)
         path = self.write('[web]\ntoken = "löng secret"\nmonitoring_token = "b"')
         self.assertEqual(load(path, {}).web.monitoringToken, "b")
+
+    def test_auditFile(self) -> None:
+        """Below the data directory, or where it is said, or none."""
+        data = Path.cwd() / "d360-data"
+        for text, expected in (
+            ("", data / "audit" / "audit.log"),
+            ('file = "who.log"', data / "who.log"),
+            ('file = "/var/log/who.log"', Path("/var/log/who.log")),
+            ('file = ""', None),
+        ):
+            path = self.write(f"[audit]\n{text}\n")
+            self.assertEqual(load(path, {}).auditFile, expected)
 
     def test_webNeedsToken(self) -> None:
         """The web is on loopback, or it has a token."""

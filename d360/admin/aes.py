@@ -19,6 +19,7 @@ from d360.addresses import (
     readPermissions,
     readPort,
 )
+from d360.admin.auditing import auditOf, uriOf, userOf
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody, log
 from d360.errors import AssociationEnded, AssociationRejected, DIMSEError
 from d360.interfaces import IRemoteAEs, IVerification
@@ -90,6 +91,7 @@ class _RemoteAEResource(JSONResource):
             remote=_name(remote),
             permissions=", ".join(namesOf(permissions)) or "do nothing",
         )
+        self._audit(request, f"remote AE {_name(remote)} is entered")
         return _asJSON(remote)
 
     async def delete(self, request: Request) -> None:
@@ -97,7 +99,11 @@ class _RemoteAEResource(JSONResource):
         if not await self._remoteAEs.remove(self._title):
             raise _unknown(self._title)
         log.info("remote AE {title} is removed", title=self._title)
+        self._audit(request, f"remote AE {self._title} is removed")
         request.setResponseCode(NO_CONTENT)
+
+    def _audit(self, request: Request, text: str) -> None:
+        auditOf(request).configured(userOf(request), uriOf(request), text)
 
 
 class _EchoResource(JSONResource):

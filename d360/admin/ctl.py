@@ -99,6 +99,17 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
     disk = answer["disk"]
     low = ", TOO LITTLE: NOTHING IS STORED" if disk["low"] else ""
     print(f"  disk          {_size(disk['free'])} of {_size(disk['total'])} free{low}")
+    print(f"  audit trail   {_audit(answer['audit'])}")
+
+
+def _audit(state: dict[str, Any]) -> str:
+    kept = " and ".join(word for word in ("file", "syslog") if state[word])
+    if not kept:
+        return "off"
+    if state["failing"] or state["dropped"]:
+        how = "FAILS" if state["failing"] else "works again"
+        return f"{kept} {how}, {state['waiting']} waiting, {state['dropped']} dropped"
+    return f"{kept}, {state['written']} messages written"
 
 
 def _progressLine(progress: dict[str, Any]) -> str:

@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import NO_CONTENT, NOT_MODIFIED
+from twisted.web.http import BAD_REQUEST, NO_CONTENT, NOT_MODIFIED
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from d360.admin.auditing import auditOf, uriOf, userOf
 from d360.errors import D360Error, DatabaseUnavailable
 from d360.logs import ContextLogger
 
@@ -48,7 +49,11 @@ class JSONResource(Resource):
     what goes out as JSON, or raise L{HTTPError}. What they return with a
     status of 204 or 304 is not sent. They may set the header C{Content-Type},
     for JSON of a special kind.
+
+    @cvar tellsOfPatients: the audit trail is told of each C{GET}.
     """
+
+    tellsOfPatients = False
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChild}: by default nothing is below it."""
@@ -71,11 +76,18 @@ class JSONResource(Resource):
         request.notifyFinish().addErrback(gone.append)
         work = Deferred.fromCoroutine(served(request))
         work.addErrback(self._refused, request)
+        if name == "GET" and self.tellsOfPatients:
+            work.addCallback(self._audited, request)
         work.addCallback(
             lambda body: None if gone else self._answer(request, None, body)
         )
         work.addErrback(lambda failure: log.failure("answer failed", failure))
         return NOT_DONE_YET
+
+    def _audited(self, body: Any, request: Request) -> Any:
+        why = "" if request.code < BAD_REQUEST else f"HTTP status {request.code}"
+        auditOf(request).searched(userOf(request), uriOf(request), why)
+        return body
 
     def _refused(self, failure: Failure, request: Request) -> dict[str, str]:
         error = failure.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 from attrs import asdict
@@ -13,15 +14,19 @@ from twisted.web.server import Request, Site
 from zope.interface import provider
 
 from d360 import __version__
+from d360.admin.auditing import AuditedSite, addressOf, auditOf
 from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import User
 from d360.errors import DatabaseUnavailable
 from d360.interfaces import (
     IArchive,
     IAssociations,
+    IAudit,
     IFreeSpace,
     IIndex,
     IReindex,
@@ -37,7 +42,11 @@ _READING = (b"GET", b"HEAD")
 
 
 class StatusResource(JSONResource):
-    """C{/api/status}."""
+    """
+    C{/api/status}.
+
+    @param audit: tells how the audit trail does, once the workers were asked.
+    """
 
     def __init__(
         self,
@@ -48,8 +57,10 @@ class StatusResource(JSONResource):
         archive: IArchive,
         freeSpace: IFreeSpace,
         clock: IReactorTime,
+        audit: Callable[[], dict[str, Any]],
     ) -> None:
         super().__init__()
+        self._audit = audit
         self._aeTitle = aeTitle
         self._associations = associations
         self._workers = workers
@@ -91,6 +102,7 @@ class StatusResource(JSONResource):
                 "min_free": self._freeSpace.minimum,
                 "low": self._freeSpace.isLow,
             },
+            "audit": self._audit(),
         }
 
 
@@ -163,6 +175,10 @@ class API(Resource):
                     )
             elif not hmac.compare_digest(given, self._token):
                 request.setHeader(b"www-authenticate", b"Bearer")
+                if given:
+                    # Without one, a browser only asks whether one is needed.
+                    who = User("anonymous", addressOf(request))
+                    auditOf(request).refused(who, "wrong token for a call over HTTP")
                 return Refusal(401, "give the token: Authorization: Bearer ...")
         return super().getChildWithDefault(path, request)
 
@@ -229,13 +245,13 @@ def _accessLine(timestamp: str, request: Request) -> str:
     return f'{peer} "{repr(said)[2:-1]}" {request.code} {request.sentLength}'
 
 
-class _Site(Site):
+class _Site(AuditedSite):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
         are served.
     """
 
-    def __init__(self, root: Resource, localOnly: bool) -> None:
+    def __init__(self, root: Resource, localOnly: bool, audit: IAudit) -> None:
         super().__init__(
             root,
             requestFactory=BoundedRequest,
@@ -244,16 +260,22 @@ class _Site(Site):
         )
         self.displayTracebacks = False
         self.localOnly = localOnly
+        self.needsToken = not localOnly
+        self.audit = audit
 
 
 def makeSite(
-    calls: dict[bytes, JSONResource], token: str, monitoringToken: str = ""
+    calls: dict[bytes, JSONResource],
+    token: str,
+    monitoringToken: str = "",
+    audit: IAudit = NULL_AUDIT,
 ) -> Site:
     """
     The site of the second port.
 
     @param calls: what stands below C{/api/}, by name.
     @param token: see L{API}, as the next one.
+    @param audit: is told of what is done.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same
@@ -261,4 +283,4 @@ def makeSite(
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
     root.putChild(b"api", API(calls, token, monitoringToken, public=public))
     putPage(root)
-    return _Site(root, localOnly=not token)
+    return _Site(root, not token, audit)

@@ -9,7 +9,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from d360.addresses import readAETitle
+from d360.admin.auditing import auditOf, userOf
 from d360.admin.resource import HTTPError, JSONResource, jsonBody, parametersOf
+from d360.audit.values import AuditedStudy
 from d360.interfaces import IRemoteAEs, ISending, IStudies
 from d360.model import SendJob
 
@@ -32,6 +34,8 @@ def _number(text: str, name: str, low: int, high: int) -> int:
 
 class StudiesResource(JSONResource):
     """C{/api/studies}: search."""
+
+    tellsOfPatients = True
 
     def __init__(
         self, studies: IStudies, remoteAEs: IRemoteAEs, sending: ISending
@@ -80,6 +84,8 @@ async def _known(studies: IStudies, study: str) -> dict[str, str]:
 class _StudyResource(JSONResource):
     """C{/api/studies/UID}: one of them."""
 
+    tellsOfPatients = True
+
     def __init__(self, studies: IStudies, study: str) -> None:
         super().__init__()
         self._studies = studies
@@ -92,12 +98,27 @@ class _StudyResource(JSONResource):
 
     async def delete(self, request: Request) -> dict[str, int]:
         """Remove it with its files, for good."""
-        await _known(self._studies, self._study)
-        return {"instances": await self._studies.delete(self._study)}
+        known = await _known(self._studies, self._study)
+        study = AuditedStudy(
+            self._study,
+            known["PatientID"],
+            known["PatientName"],
+            known["AccessionNumber"],
+        )
+        audit, user = auditOf(request), userOf(request)
+        try:
+            count = await self._studies.delete(self._study)
+        except Exception as error:
+            audit.studyDeleted(user, study, 0, type(error).__name__)
+            raise
+        audit.studyDeleted(user, study, count)
+        return {"instances": count}
 
 
 class _SeriesFolder(JSONResource):
     """C{/api/studies/UID/series}: only what is below it."""
+
+    tellsOfPatients = True
 
     def __init__(self, studies: IStudies, study: str) -> None:
         super().__init__()
@@ -118,6 +139,8 @@ class _SeriesFolder(JSONResource):
 
 class _SeriesResource(JSONResource):
     """C{/api/studies/UID/series/UID}: one of them."""
+
+    tellsOfPatients = True
 
     def __init__(self, studies: IStudies, study: str, series: str) -> None:
         super().__init__()
@@ -165,7 +188,8 @@ class _SendResource(JSONResource):
         if remote is None:
             raise HTTPError(404, f"{title!r} is no known remote AE; add it first")
         request.setResponseCode(ACCEPTED)
-        return {"id": self._sending.send(self._study, remote).identifier}
+        job = self._sending.send(self._study, remote, userOf(request))
+        return {"id": job.identifier}
 
 
 def _asJSON(job: SendJob) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from twisted.web.http import CREATED, NO_CONTENT, NOT_MODIFIED, PRECONDITION_FAI
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from d360.admin.auditing import auditOf, studyOfItem, userOf
 from d360.admin.negotiation import choose
 from d360.admin.resource import (
     HTTPError,
@@ -23,6 +24,7 @@ from d360.admin.resource import (
     parametersOf,
     readJSON,
 )
+from d360.audit.values import Action
 from d360.errors import WorklistConflict
 from d360.interfaces import IWorklist
 from d360.model import Condition, WorklistItem
@@ -84,6 +86,8 @@ class WorklistForms(Protocol):
 class WorklistResource(JSONResource):
     """C{/api/worklist}: all items."""
 
+    tellsOfPatients = True
+
     def __init__(self, worklist: IWorklist, forms: WorklistForms) -> None:
         super().__init__()
         self._worklist = worklist
@@ -131,6 +135,7 @@ class WorklistResource(JSONResource):
         except WorklistConflict as error:
             raise HTTPError(409, str(error)) from None
         log.info("worklist item {identifier} is added", identifier=item.identifier)
+        _audit(request, Action.CREATE, item)
         request.setResponseCode(CREATED)
         request.setHeader(b"location", f"{_PLACE}/{item.identifier}".encode())
         request.setHeader(b"etag", _tag(item, JSON).encode())
@@ -151,7 +156,9 @@ class _ItemResource(JSONResource):
     async def get(self, request: Request) -> Any:
         """As it is."""
         kind = _chosen(request)
-        return self._shown(request, kind, await self._known())
+        item = await self._known()
+        _audit(request, Action.READ, item)
+        return self._shown(request, kind, item)
 
     async def put(self, request: Request) -> Any:
         """Give it other attributes."""
@@ -177,6 +184,9 @@ class _ItemResource(JSONResource):
         if replaced is None:
             raise _unknown()
         log.info("worklist item {identifier} is changed", identifier=self._identifier)
+        if studyOfItem(item.attributes) != studyOfItem(replaced.attributes):
+            _audit(request, Action.UPDATE, item)
+        _audit(request, Action.UPDATE, replaced)
         place = f"{_PLACE}/{self._identifier}"
         # So that it is of this answer's content that the ETag is.
         request.setHeader(b"content-location", place.encode())
@@ -194,6 +204,7 @@ class _ItemResource(JSONResource):
         if not removed:
             raise _unknown()
         log.info("worklist item {identifier} is removed", identifier=self._identifier)
+        _audit(request, Action.DELETE, item)
         request.setResponseCode(NO_CONTENT)
 
     async def _known(self) -> WorklistItem:
@@ -224,6 +235,11 @@ class _ItemResource(JSONResource):
         if kind == DICOM_JSON:
             return self._forms.asModel(item)
         return _asJSON(self._forms, item)
+
+
+def _audit(request: Request, action: Action, item: WorklistItem) -> None:
+    study = studyOfItem(item.attributes)
+    auditOf(request).worklistUsed(userOf(request), action, study)
 
 
 def _readItem(

@@ -8,6 +8,9 @@ from pydicom.charset import python_encoding
 
 from d360 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from d360.addresses import namesOf
+from d360.audit import codes
+from d360.audit.events import MAX_INSTANCES
+from d360.audit.syslog import FACILITY, MAX_DATAGRAM, MESSAGE_ID
 from d360.config import DICOM, options
 from d360.conformance.facts import (
     COMMITMENT,
@@ -46,30 +49,7 @@ def network() -> Iterator[str]:
     yield from _communication()
     yield from _configuration()
     yield from _characterSets()
-    yield heading(1, "4.6. Security")
-    yield paragraph(
-        """D360 has no DICOM security profile: it is meant for a network to which only
-        those have access who may use it. With ``dicom.require_known_callers`` it
-        rejects calling AE titles that are not among its remote AEs. What each
-        remote AE may do is configured with it, what others may by
-        ``dicom.default_permissions``:"""
-    )
-    yield table(
-        ("Permission", "SOP classes"),
-        [
-            (permission.value, ", ".join(words))
-            for permission, words in _permissions().items()
-        ],
-        (20, 80),
-    )
-    yield paragraph(
-        f"""Presentation contexts of what the requestor may not do are refused with
-        result 1 (user rejection, PS3.8 Table 9-18). A storage SOP class of which it
-        proposes to be the SCP is accepted if it may retrieve; if it may not store as
-        well, it is refused the role of SCU, and a C-STORE is answered
-        {status.NOT_AUTHORIZED:04X}. The requestor is asked for nothing more than its
-        AE title, and C-ECHO is permitted to each."""
-    )
+    yield from _security()
 
 
 def _permissions() -> dict[Permission, list[str]]:
@@ -81,6 +61,7 @@ def _permissions() -> dict[Permission, list[str]]:
         ("Modality Worklist", WORKLIST),
         ("Move", MOVE),
         ("Get", GET),
+        ("Storage Commitment", COMMITMENT),
     ):
         if service.permission is not None:
             found[service.permission].append(words)
@@ -265,6 +246,86 @@ def _configuration() -> Iterator[str]:
             ("Length of a data set", "no limit"),
         ],
         (70, 30),
+    )
+
+
+#: What becomes an audit message, by its Event ID.
+_AUDITED = (
+    (codes.APPLICATION_ACTIVITY, "Start and stop of the server"),
+    (codes.BEGIN_TRANSFERRING, "C-MOVE, C-GET, sending on behalf of a user"),
+    (
+        codes.INSTANCES_TRANSFERRED,
+        "C-STORE received, refused or failed; sub-operations of C-MOVE and C-GET; "
+        "sending on behalf of a user",
+    ),
+    (codes.STUDY_DELETED, "Deletion over HTTP"),
+    (
+        codes.QUERY,
+        "C-FIND of studies and so on and of the worklist; searches over HTTP",
+    ),
+    (codes.PROCEDURE_RECORD, "Worklist items used over HTTP"),
+    (
+        codes.SECURITY_ALERT,
+        "Associations rejected for their AE titles, wrong tokens over HTTP, "
+        "operations that are not permitted, "
+        "remote AEs entered and removed",
+    ),
+)
+
+
+def _security() -> Iterator[str]:
+    yield heading(1, "4.6. Security")
+    yield paragraph(
+        """D360 has no secure transport connection profile: it is meant for a network
+        to which only those have access who may use it. With
+        ``dicom.require_known_callers`` it rejects calling AE titles that are not
+        among its remote AEs. What each remote AE may do is configured with it, what
+        others may by ``dicom.default_permissions``:"""
+    )
+    yield table(
+        ("Permission", "SOP classes"),
+        [
+            (permission.value, ", ".join(words))
+            for permission, words in _permissions().items()
+        ],
+        (20, 80),
+    )
+    yield paragraph(
+        f"""Presentation contexts of what the requestor may not do are refused with
+        result 1 (user rejection, PS3.8 Table 9-18). A storage SOP class of which it
+        proposes to be the SCP is accepted if it may retrieve; if it may not store as
+        well, it is refused the role of SCU, and a C-STORE is answered
+        {status.NOT_AUTHORIZED:04X}. The requestor is asked for nothing more than its
+        AE title, and C-ECHO is permitted to each."""
+    )
+    yield heading(2, "4.6.1. Audit trail")
+    yield paragraph(
+        """D360 supports the Audit Trail Message Format Profile (PS3.15 A.5) and, for
+        the messages that it sends to ``audit.syslog``, the transmission profiles
+        SYSLOG-TLS (A.6) and SYSLOG-UDP (A.7); without syslog, messages are kept in a
+        file. These messages are written:"""
+    )
+    yield table(
+        ("Message", "Event ID", "Because of"),
+        [(code.meaning, f"({code.value}, DCM)", words) for code, words in _AUDITED],
+        (30, 20, 50),
+    )
+    yield bullets(
+        [
+            "User ID (A.5.2.1): D360 itself by the number of the process; a remote "
+            "application by its AE title; who calls over HTTP by ``token@address`` or "
+            "``anonymous@address``. Alternative User ID: AE titles.",
+            "Instances are listed by SOP Instance UID, "
+            f"{MAX_INSTANCES} in a message at most; more are several messages.",
+            "Extensions of the schema, of codes or of message elements: none. A Query "
+            "over HTTP has (12, RFC-3881, “URI”) as its ID type.",
+            f"Syslog: facility {FACILITY}; severity 5, or 4 where the outcome is no "
+            f"success; MSGID {MESSAGE_ID}; no STRUCTURED-DATA; the receiver and its "
+            "port are configured. TLS 1.2 and later; no certificate of D360's own.",
+            "Length of a message: up to 32768 octets, other than those of queries "
+            f"with identifiers of up to {MAX_IDENTIFIER_LENGTH} bytes. Over UDP, what "
+            f"is longer than {MAX_DATAGRAM} octets is not sent.",
+        ]
     )
 
 

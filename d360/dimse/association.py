@@ -135,6 +135,7 @@ class Association:
         self._lastMessageID = 0
         self._held: list[Sequence[bytes | memoryview]] = []
         self._releasing: list[Deferred[None]] = []
+        self._endWaiters: list[Deferred[None]] = []
         self._ended: AssociationEnded | None = None
         self._finishing = ""
         self._holds: set[str] = set()
@@ -212,7 +213,8 @@ class Association:
             self._request.lose(ended)
         self._fireWriteWaiters()
         releasing, self._releasing = self._releasing, []
-        for waiter in releasing:
+        endWaiters, self._endWaiters = self._endWaiters, []
+        for waiter in releasing + endWaiters:
             waiter.callback(None)
 
     # --- IAssociation
@@ -259,6 +261,14 @@ class Association:
         """See L{IAssociation.abort}."""
         if self._upperLayer is not None:
             self._upperLayer.abort(why)
+
+    def whenEnded(self) -> Deferred[None]:
+        """See L{IAssociation.whenEnded}."""
+        if self._ended is not None:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._endWaiters.append(waiter)
+        return waiter
 
     # --- operations, one after the other
 

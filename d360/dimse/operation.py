@@ -66,6 +66,11 @@ class _Gathering:
                 CANNOT_UNDERSTAND, f"Identifier longer than {self._limit} bytes"
             )
 
+    @property
+    def data(self) -> bytes:
+        """As it came."""
+        return bytes(self._data)
+
     def dataset(self, transferSyntax: str) -> Dataset:
         syntax = UID(transferSyntax)
         data = BytesIO(self._data)
@@ -138,6 +143,7 @@ class Operation:
         )
         self.metrics = association.metrics
         self.received = 0
+        self.identifier = b""
         self.cancelled = False
         self.ended = False
         self.finalStatus: int | None = None
@@ -168,9 +174,12 @@ class Operation:
         """See L{IOperation.readDataset}."""
         gathering = _Gathering(limit)
         delivered = self.deliverDataset(gathering)
-        return delivered.addCallback(
-            lambda _: gathering.dataset(self.context.transferSyntax)
-        )
+
+        def decode(_: None) -> Dataset:
+            self.identifier = gathering.data
+            return gathering.dataset(self.context.transferSyntax)
+
+        return delivered.addCallback(decode)
 
     def deliverDataset(self, consumer: IConsumer) -> Deferred[None]:
         """See L{IOperation.deliverDataset}."""

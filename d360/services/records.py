@@ -7,6 +7,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from d360.attributes import REGISTRY
+from d360.audit.values import AuditedInstance, AuditedStudy
 from d360.services.header import SPECIFIC_CHARACTER_SET, HeaderError
 from d360.services.text import TEXT_VRS, decodeText, encodingsOf
 from d360.services.uids import cleanUID, isUID
@@ -40,6 +41,18 @@ class Header:
     SOPInstanceUID: str
     SOPClassUID: str
     texts: dict[str, str]
+
+
+def auditedOf(header: Header) -> AuditedInstance:
+    """What the audit trail is told of an instance."""
+    text = header.texts.get
+    study = AuditedStudy(
+        header.StudyInstanceUID,
+        text("PatientID", ""),
+        text("PatientName", ""),
+        text("AccessionNumber", ""),
+    )
+    return AuditedInstance(study, header.SOPClassUID, header.SOPInstanceUID)
 
 
 def readHeader(values: dict[int, bytes]) -> Header:

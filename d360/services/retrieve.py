@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import Peer
 from d360.dimse import status
 from d360.errors import (
     DatabaseError,
@@ -19,6 +21,7 @@ from d360.errors import (
 )
 from d360.interfaces import (
     IAssociationOpener,
+    IAudit,
     IIndex,
     IOperation,
     IRemoteAEs,
@@ -56,10 +59,17 @@ class _RetrieveService:
 
     permission = Permission.RETRIEVE
 
-    def __init__(self, index: IIndex, sender: Sender, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        index: IIndex,
+        sender: Sender,
+        clock: IReactorTime,
+        audit: IAudit = NULL_AUDIT,
+    ) -> None:
         self._index = index
         self._sender = sender
         self._clock = clock
+        self._audit = audit
 
     def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
         return transfersyntaxes.QUERY
@@ -90,6 +100,11 @@ class _RetrieveService:
         return selected
 
 
+def _requestorOf(operation: IOperation) -> Peer:
+    established = operation.association.established
+    return Peer(established.callingAETitle, established.peer)
+
+
 def _unableToCalculate(operation: IOperation, error: DatabaseError) -> DIMSEError:
     operation.log.error("Cannot retrieve: {why}", why=str(error))
     away = isinstance(error, DatabaseUnavailable)
@@ -109,6 +124,10 @@ class GetService(_RetrieveService):
         query = await self._readSelection(operation)
         selected = await self._locate(operation, query)
         subOperations = SubOperations(operation, len(selected.instances), self._clock)
+        requestor = _requestorOf(operation)
+        subOperations.transfer = self._audit.sending(
+            requestor, requestor, selected.instances
+        )
         command = Command(_C_STORE, Priority=operation.request.Priority or 0)
         lane = Lane(
             operation.association,
@@ -122,6 +141,7 @@ class GetService(_RetrieveService):
             await lane.run()
         finally:
             subOperations.stop()
+            subOperations.transfer.end()
         await subOperations.finish()
 
 
@@ -145,8 +165,9 @@ class MoveService(_RetrieveService):
         remoteAEs: IRemoteAEs,
         opener: IAssociationOpener,
         parallel: int = 1,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
-        super().__init__(index, sender, clock)
+        super().__init__(index, sender, clock, audit)
         self._remoteAEs = remoteAEs
         self._opener = opener
         self._parallel = parallel
@@ -157,6 +178,11 @@ class MoveService(_RetrieveService):
         remote = await self._destination(operation)
         selected = await self._locate(operation, query)
         subOperations = SubOperations(operation, len(selected.instances), self._clock)
+        subOperations.transfer = self._audit.sending(
+            _requestorOf(operation),
+            Peer(remote.title, remote.host),
+            selected.instances,
+        )
         command = Command(
             _C_STORE,
             Priority=operation.request.Priority or 0,
@@ -181,6 +207,7 @@ class MoveService(_RetrieveService):
                     await delivery.deliver(share)
         finally:
             subOperations.stop()
+            subOperations.transfer.end()
         await subOperations.finish()
 
     @asynchronous

@@ -30,10 +30,12 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.attributes import Level
+from d360.audit.null import NULL_AUDIT
 from d360.dimse import status
 from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable, DIMSEError
 from d360.interfaces import (
     IArchive,
+    IAudit,
     IBlobWriter,
     IFreeSpace,
     IIndex,
@@ -55,7 +57,7 @@ from d360.model import (
 from d360.services import transfersyntaxes
 from d360.services.header import HeaderError, HeaderScanner
 from d360.services.part10 import encodeHead
-from d360.services.records import Header, readHeader
+from d360.services.records import Header, auditedOf, readHeader
 from d360.services.recovery import isWhole
 from d360.services.selection import UNIQUE_KEYS
 from d360.services.sopclasses import STORAGE
@@ -236,6 +238,7 @@ class StorageService:
         clock: IReactorTime,
         freeSpace: IFreeSpace,
         duplicates: Duplicates = Duplicates.REPLACE,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
         self._archive = archive
         self._index = index
@@ -243,6 +246,7 @@ class StorageService:
         self._clock = clock
         self._freeSpace = freeSpace
         self._duplicates = duplicates
+        self._audit = audit
         self._tidying: set[Deferred[None]] = set()
 
     def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
@@ -269,7 +273,7 @@ class StorageService:
             await writer.discard()
             raise
         receipt = _Receipt(operation, writer, header)
-        registration = await self._keep(receipt)
+        registration = await self._keepAudited(receipt)
         responded = operation.respond(status.SUCCESS)
         tidying = self._tidy(receipt, registration)
         self._tidying.add(tidying)
@@ -302,6 +306,18 @@ class StorageService:
             established.callingAETitle,
             established.calledAETitle,
         )
+
+    async def _keepAudited(self, receipt: _Receipt) -> Registration:
+        association = receipt.operation.association
+        instance = auditedOf(receipt.header)
+        try:
+            registration = await self._keep(receipt)
+        except DIMSEError as error:
+            why = f"{error.status:04X} {error.comment}"
+            self._audit.received(association, instance, None, why)
+            raise
+        self._audit.received(association, instance, registration.outcome)
+        return registration
 
     async def _keep(self, receipt: _Receipt) -> Registration:
         """

@@ -21,10 +21,13 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.attributes import REGISTRY, Attribute, Level
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import Peer, Requestor
 from d360.errors import D360Error, DIMSEError
 from d360.interfaces import (
     IArchive,
     IAssociationOpener,
+    IAudit,
     IIndex,
     IMetrics,
     ISending,
@@ -273,6 +276,7 @@ class _Job(Progress):
     """
     One study on its way to a remote AE.
 
+    @ivar requestor: who has asked for it.
     @ivar sending: fires when it has ended.
     @ivar why: the instance that failed last could not be sent.
     """
@@ -280,13 +284,19 @@ class _Job(Progress):
     sending: Deferred[None]
 
     def __init__(
-        self, identifier: str, study: str, remote: RemoteAE, metrics: IMetrics
+        self,
+        identifier: str,
+        study: str,
+        remote: RemoteAE,
+        requestor: Requestor,
+        metrics: IMetrics,
     ) -> None:
         log = ContextLogger("d360.studies", f"job {identifier} to {remote.title}")
         super().__init__(log, 0, metrics)
         self.identifier = identifier
         self.study = study
         self.remote = remote
+        self.requestor = requestor
         self.startedAt = datetime.now(UTC)
         self.state = "running"
         self.error = ""
@@ -348,7 +358,9 @@ class Sending:
         clock: IReactorTime,
         metrics: IMetrics = NULL_METRICS,
         parallel: int = 1,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
+        self._audit = audit
         self._index = index
         self._metrics = metrics
         self._sender = sender
@@ -358,9 +370,9 @@ class Sending:
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._count = 0
 
-    def send(self, study: str, remote: RemoteAE) -> SendJob:
+    def send(self, study: str, remote: RemoteAE, requestor: Requestor) -> SendJob:
         self._count += 1
-        job = _Job(str(self._count), study, remote, self._metrics)
+        job = _Job(str(self._count), study, remote, requestor, self._metrics)
         self._jobs[job.identifier] = job
         ended = [key for key, one in self._jobs.items() if not one.isWanted]
         for identifier in ended[:-_REMEMBERED]:
@@ -405,9 +417,14 @@ class Sending:
             self._parallel,
             self._clock,
         )
-        for share in selected.shares(self._sender.transcoder):
-            if job.isWanted:
-                await delivery.deliver(share)
+        remote = Peer(job.remote.title, job.remote.host)
+        job.transfer = self._audit.sending(job.requestor, remote, selected.instances)
+        try:
+            for share in selected.shares(self._sender.transcoder):
+                if job.isWanted:
+                    await delivery.deliver(share)
+        finally:
+            job.transfer.end()
 
     def jobs(self) -> tuple[SendJob, ...]:
         return tuple(job.describe() for job in reversed(self._jobs.values()))

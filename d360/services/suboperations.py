@@ -16,9 +16,10 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from d360.asynchronous import asynchronous
+from d360.audit.null import NULL_TRANSFER
 from d360.dimse import status
 from d360.errors import AssociationEnded
-from d360.interfaces import IMetrics, IOperation
+from d360.interfaces import IMetrics, IOperation, ITransfer
 from d360.logs import ContextLogger
 from d360.metrics.null import NULL_METRICS
 from d360.model import StoredInstance
@@ -36,7 +37,11 @@ class Progress:
     """
     Counts what becomes of some instances that are sent. Completed, failed and
     warning together with what remains are always the total.
+
+    @ivar transfer: is told of each of them.
     """
+
+    transfer: ITransfer = NULL_TRANSFER
 
     def __init__(
         self, log: ContextLogger, total: int, metrics: IMetrics = NULL_METRICS
@@ -89,9 +94,11 @@ class Progress:
         """
         if code == status.SUCCESS:
             self.completed += 1
+            self.transfer.sent(instance)
             self._metrics.subOperationsEnded(1, 0, instance.size)
         elif status.isWarning(code):
             self.warnings += 1
+            self.transfer.sent(instance)
             self._metrics.subOperationsEnded(1, 0, instance.size)
             self._log.warn(
                 "{instance} was taken with warning {status}",
@@ -104,10 +111,12 @@ class Progress:
 
     def failed(self, instances: Iterable[StoredInstance], why: str) -> Deferred[None]:
         """They could not be sent."""
+        instances = tuple(instances)
         uids = [instance.SOPInstanceUID for instance in instances]
         if not uids:
             return succeed(None)
         self.failedUIDs += uids
+        self.transfer.failed(instances, why)
         self._metrics.subOperationsEnded(0, len(uids), 0)
         self._log.error(
             "Cannot send {instance}{others}: {why}",

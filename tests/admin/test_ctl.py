@@ -32,6 +32,14 @@ STATUS = {
         "schema": 1,
     },
     "disk": {"total": 3 << 40, "free": 5 << 30, "min_free": 1 << 30, "low": False},
+    "audit": {
+        "file": True,
+        "syslog": True,
+        "failing": False,
+        "written": 7,
+        "waiting": 1,
+        "dropped": 0,
+    },
 }
 
 TEXT = """\
@@ -42,6 +50,7 @@ D360 1.2, D360PACS
   database      embedded PostgreSQL 18.6
   stored        1 patients, 2 studies, 3 series, 4 instances, 1.5 KiB
   disk          5.0 GiB of 3.0 TiB free
+  audit trail   file and syslog, 7 messages written
 """
 
 PROGRESS = {

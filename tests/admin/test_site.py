@@ -30,6 +30,15 @@ NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 DATABASE = DatabaseState(True, "embedded", "18.6", 1)
 
+AUDIT = {
+    "file": True,
+    "syslog": False,
+    "failing": False,
+    "written": 7,
+    "waiting": 1,
+    "dropped": 0,
+}
+
 PROGRESS = ReindexProgress(True, False, 10, 4, 3, 1, 0, 0, 0, 1.5)
 
 
@@ -170,6 +179,7 @@ class SiteTestCase(SynchronousTestCase):
             Archive(),
             self.freeSpace,
             self.clock,
+            lambda: dict(AUDIT),
         )
         calls: dict[bytes, JSONResource] = {
             b"status": status,
@@ -270,6 +280,7 @@ class StatusTests(SiteTestCase):
                     "min_free": 1 << 30,
                     "low": False,
                 },
+                "audit": AUDIT,
             },
         )
         self.assertEqual(self.workers.asked, ["counters"])

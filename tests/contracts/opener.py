@@ -75,6 +75,7 @@ class OpenedAssociation:
         self.received: list[Received] = []
         self.calls: list[Any] = []
         self.ended: AssociationEnded | None = None
+        self._endWaiters: list[Deferred[None]] = []
         self._answer = answer
         self._waiting: Deferred[Any] | None = None
         self._busy = False
@@ -145,7 +146,7 @@ class OpenedAssociation:
         if waiting is None:
             return
         if isinstance(answer, AssociationEnded):
-            self.ended = answer
+            self.end(answer)
         if isinstance(answer, Exception):
             waiting.errback(answer)
         else:
@@ -175,11 +176,20 @@ class OpenedAssociation:
         self.calls.append(("abort", why))
         self.end(AssociationAborted(0, 0, why))
 
+    def whenEnded(self) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        if self.ended is not None:
+            return succeed(None)
+        self._endWaiters.append(waiter)
+        return waiter
+
     def end(self, how: AssociationEnded) -> None:
         """It ends, by whomever; a second time makes no difference."""
         if self.ended is None:
             self.ended = how
             self._answered(how)
+            for waiter in self._endWaiters:
+                waiter.callback(None)
 
 
 @implementer(IAssociationOpener)

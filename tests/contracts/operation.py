@@ -76,6 +76,7 @@ class FakeOperation:
             )
         self.log = Log()
         self.metrics: Any = NULL_METRICS
+        self.identifier = b""
         self.cancelled = False
         self.responses: list[Response] = []
         self.calls: list[str] = []
@@ -92,6 +93,7 @@ class FakeOperation:
     def readDataset(self, limit: int) -> Deferred[Dataset]:
         if len(self.data) > limit:
             return fail(DIMSEError(0xC000, "too long"))
+        self.identifier = self.data
         syntax = UID(self.context.transferSyntax)
         file = BytesIO(self.data)
         return succeed(

@@ -220,6 +220,14 @@ class WrongMessageTests(AssociationTestCase):
         self.service.operations[0].deliverDataset(RecordingConsumer())
         self.assertRaises(PDUError, self.receiveData, 5, b"data")
 
+    def test_whenEnded(self) -> None:
+        """It fires when the association has ended, and at once after that."""
+        first = self.association.whenEnded()
+        self.assertNoResult(first)
+        self.association.associationEnded(ConnectionClosed("gone"))
+        self.successResultOf(first)
+        self.successResultOf(self.association.whenEnded())
+
     def test_endlessCommand(self) -> None:
         """A command set is bounded."""
         piece = Fragment(1, True, False, memoryview(bytes(4096)))

@@ -166,6 +166,18 @@ class DatasetTests(AssociationTestCase):
         self.successResultOf(delivered)
         self.assertEqual(consumer.data, b"ab")
 
+    def test_identifierAsItCame(self) -> None:
+        """Its bytes are kept, whether or not they can be decoded."""
+        self.service.body = lambda operation: operation.readDataset(100)
+        for data in ("10002000 02000000 3120", "10001000 ff000000 41"):
+            data = bytes.fromhex(data)
+            self.receive(5, FIND_RQ)
+            operation = self.service.operations[-1]
+            self.assertEqual(operation.identifier, b"")
+            self.receiveData(5, data, 3)
+            self.assertEqual(operation.identifier, data)
+            self.flushLoggedErrors(RuntimeError)
+
     def test_identifierTooLong(self) -> None:
         """An identifier is bounded."""
         self.service.body = lambda operation: operation.readDataset(8)

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, fail
 
+from d360.audit.values import User
 from d360.errors import (
     ArchiveError,
     AssociationAborted,
@@ -18,6 +19,8 @@ from d360.model import RemoteAE
 from d360.services.studies import Sending, Studies
 from tests.contracts.archive import checkSignatures
 from tests.services.test_retrieve import WS1, RetrieveCase
+
+USER = User("token", "192.0.2.9")
 
 
 class StudiesTests(RetrieveCase):
@@ -138,7 +141,7 @@ class SendingTests(RetrieveCase):
         """All of it arrives."""
         for number in (2, 1):
             self.stored(number)
-        began = self.service.send("1.1", WS1)
+        began = self.service.send("1.1", WS1, USER)
         job = self.job()
         self.assertEqual(began.identifier, job.identifier)
         self.assertEqual(("done", 2, 2, 0, ""), self.numbers(job))
@@ -155,20 +158,20 @@ class SendingTests(RetrieveCase):
         self.stored(1)
         self.stored(2)
         self.opener.refusal = AssociationRejected(1, 1, 7)
-        self.service.send("1.1", WS1)
+        self.service.send("1.1", WS1, USER)
         self.assertEqual(("failed", 2, 0, 2), self.numbers(self.job())[:4])
         self.opener.refusal = None
         self.opener.answer = lambda one: 0xA700 if one.command.MessageID == 1 else 0
-        self.service.send("1.1", WS1)
+        self.service.send("1.1", WS1, USER)
         self.assertEqual(("failed", 2, 1, 1), self.numbers(self.job())[:4])
         self.assertIn("1 not sent", self.job().error)
         self.opener.answer = lambda one: AssociationAborted(0, 0)
-        self.service.send("1.1", WS1)
+        self.service.send("1.1", WS1, USER)
         self.assertEqual(("failed", 2, 0, 2), self.numbers(self.job())[:4])
 
     def test_databaseAway(self) -> None:
         self.index.away = True
-        self.service.send("1.1", WS1)
+        self.service.send("1.1", WS1, USER)
         self.assertEqual("failed", self.job().state)
         self.assertIn("away", self.job().error)
 
@@ -178,7 +181,7 @@ class SendingTests(RetrieveCase):
             self.stored(number)
         waiter: Deferred[int] = Deferred()
         self.opener.answer = lambda one: waiter
-        identifier = self.service.send("1.1", WS1).identifier
+        identifier = self.service.send("1.1", WS1, USER).identifier
         self.assertEqual("running", self.job().state)
         self.assertTrue(self.service.cancel(identifier))
         self.assertFalse(self.service.cancel("nonsense"))
@@ -191,7 +194,7 @@ class SendingTests(RetrieveCase):
         self.stored(1)
         waiter: Deferred[int] = Deferred()
         self.opener.answer = lambda one: waiter
-        self.service.send("1.1", WS1)
+        self.service.send("1.1", WS1, USER)
         stopped = self.service.stop()
         self.assertNoResult(stopped)
         waiter.callback(0)
@@ -209,7 +212,7 @@ class SendingTests(RetrieveCase):
 
         self.opener.answer = answer
         for _ in range(2):
-            self.service.send("1.1", WS1)
+            self.service.send("1.1", WS1, USER)
         stopped = self.service.stop()
         self.assertEqual(["cancelled"] * 2, [one.state for one in self.service.jobs()])
         for waiter in waiters:
@@ -221,6 +224,6 @@ class SendingTests(RetrieveCase):
         """Not all that ever were are remembered."""
         self.stored(1)
         for _ in range(150):
-            self.service.send("1.1", RemoteAE("WS2", "192.0.2.3", 104))
+            self.service.send("1.1", RemoteAE("WS2", "192.0.2.3", 104), USER)
         self.assertLessEqual(len(self.service.jobs()), 102)
         self.assertEqual("150", self.job().identifier)

@@ -79,6 +79,14 @@ _status: Data = {
                             available=FLAG, kind=TEXT, version=TEXT, schema=COUNT
                         ),
                         disk=record(total=COUNT, free=COUNT, min_free=COUNT, low=FLAG),
+                        audit=record(
+                            file=FLAG,
+                            syslog=FLAG,
+                            failing=FLAG,
+                            written=COUNT,
+                            waiting=COUNT,
+                            dropped=COUNT,
+                        ),
                     ),
                 )
             },
