@@ -86,9 +86,9 @@ class _RemoteAEResource(JSONResource):
         if await self._remoteAEs.put(remote):
             request.setResponseCode(CREATED)
         log.info(
-            "remote AE {remote} is entered; it may {permissions}",
+            "remote AE {remote} is entered; permissions: {permissions}",
             remote=_name(remote),
-            permissions=", ".join(namesOf(permissions)) or "do nothing",
+            permissions=", ".join(namesOf(permissions)) or "none",
         )
         return _asJSON(remote)
 

@@ -16,9 +16,14 @@ from d360.errors import DatabaseError, DIMSEError
 from d360.interfaces import ICallers, IOperation, IServiceClass
 from d360.model import Permission
 
-#: What says that an operation cannot be done as long as the database is away,
-#: by what must be permitted for it.
-_UNAVAILABLE = {Permission.RETRIEVE: status.UNABLE_TO_CALCULATE_MATCHES}
+#: What says that an operation cannot be done as long as the database is away, by
+#: Command Field (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5, C.4.3.1.4); 0110 for any other.
+_UNAVAILABLE = {
+    0x0001: status.OUT_OF_RESOURCES,
+    0x0010: status.UNABLE_TO_CALCULATE_MATCHES,
+    0x0020: status.OUT_OF_RESOURCES,
+    0x0021: status.UNABLE_TO_CALCULATE_MATCHES,
+}
 
 
 @implementer(IServiceClass)
@@ -60,7 +65,9 @@ class PermittedService:
         except DatabaseError as error:
             operation.log.error("Cannot tell what it may do: {why}", why=str(error))
             raise DIMSEError(
-                _UNAVAILABLE.get(self.permission, status.OUT_OF_RESOURCES),
+                _UNAVAILABLE.get(
+                    operation.request.CommandField, status.PROCESSING_FAILURE
+                ),
                 "Database is not available",
             ) from error
         self._check(operation, permissions)

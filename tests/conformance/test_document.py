@@ -108,11 +108,15 @@ MODULES = {
 
 #: Named there, and no answer to this.
 NOT_ANSWERED = {
-    "C-GET": {status.MOVE_DESTINATION_UNKNOWN, status.OUT_OF_RESOURCES},
     # Out of resources has several values; each service has its own.
-    "C-MOVE": {status.OUT_OF_RESOURCES},
-    "C-STORE": {status.UNABLE_TO_CALCULATE_MATCHES},
-    "C-FIND": {status.UNABLE_TO_CALCULATE_MATCHES},
+    "C-GET": {
+        status.MOVE_DESTINATION_UNKNOWN,
+        status.OUT_OF_RESOURCES,
+        status.PROCESSING_FAILURE,
+    },
+    "C-MOVE": {status.OUT_OF_RESOURCES, status.PROCESSING_FAILURE},
+    "C-STORE": {status.UNABLE_TO_CALCULATE_MATCHES, status.PROCESSING_FAILURE},
+    "C-FIND": {status.UNABLE_TO_CALCULATE_MATCHES, status.PROCESSING_FAILURE},
     # What we say of a remote AE that we have sent a C-ECHO to.
     "C-ECHO": {status.SOP_CLASS_NOT_SUPPORTED},
 }

@@ -146,13 +146,17 @@ class PermittedTests(SynchronousTestCase):
 
     def test_stillNotKnown(self) -> None:
         """Out of resources, as each service class says it (PS3.4 B.2.3, C.4.2.1.5)."""
-        for permission in Permission:
-            service = PermittedService(self.storage, permission, self.callers)
+        for field, expected in (
+            (0x0001, 0xA700),
+            (0x0010, 0xA701),
+            (0x0020, 0xA700),
+            (0x0021, 0xA701),
+            (0x0130, 0x0110),
+        ):
             self.callers.answer = fail(DatabaseUnavailable("away"))
-            failure = self.failureResultOf(
-                service.perform(self.operation(None)), DIMSEError
-            )
-            expected = 0xA701 if permission is Permission.RETRIEVE else 0xA700
+            operation = self.operation(None)
+            operation.request = Command(field, MessageID=1)
+            failure = self.failureResultOf(self.service.perform(operation), DIMSEError)
             self.assertEqual(failure.value.status, expected)
             self.assertEqual(failure.value.comment, "Database is not available")
         self.assertEqual(self.storage.performed, [])
