@@ -6,6 +6,7 @@ import io
 import sys
 from pathlib import Path
 
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
@@ -193,6 +194,26 @@ class WatchingTests(ServiceTestCase):
         self.assertIn(b"metrics", children)
         for name in (b"rates", b"associations", b"errors", b"settings"):
             self.assertIn(name, children[b"api"].children)
+
+    def test_tokens(self) -> None:
+        """The one for everything, and the one that only watches."""
+        server = self.make('[web]\ntoken = "a secret"\nmonitoring_token = "another"\n')
+        _, web = server._parts.ports._listeners
+        web.factory.timeOut = None
+        for method, path, token, code in (
+            ("GET", "/api/rates", "another", 200),
+            ("GET", "/api/settings", "another", 403),
+            ("GET", "/api/settings", "a secret", 200),
+            ("POST", "/metrics", "another", 403),
+            ("POST", "/metrics", "a secret", 405),
+            ("GET", "/metrics", "neither", 401),
+        ):
+            protocol, transport = web.factory.buildProtocol(None), StringTransport()
+            protocol.makeConnection(transport)
+            lines = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"
+            request = f"{method} {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n"
+            protocol.dataReceived(request.encode())
+            self.assertEqual(transport.value().split()[1], b"%d" % code, path)
 
     def metrics(self, workers: int) -> str:
         """What is there before anything has begun."""

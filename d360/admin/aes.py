@@ -87,9 +87,9 @@ class _RemoteAEResource(JSONResource):
         if await self._remoteAEs.put(remote):
             request.setResponseCode(CREATED)
         log.info(
-            "remote AE {remote} is entered; it may {permissions}",
+            "remote AE {remote} is entered; permissions: {permissions}",
             remote=_name(remote),
-            permissions=", ".join(namesOf(permissions)) or "do nothing",
+            permissions=", ".join(namesOf(permissions)) or "none",
         )
         self._audit(request, f"remote AE {_name(remote)} is entered")
         return _asJSON(remote)

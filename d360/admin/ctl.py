@@ -210,12 +210,12 @@ def addAE(server: Server, arguments: argparse.Namespace) -> None:
         body["certificate"] = arguments.certificate
     answer = server.call("PUT", _pathOf(arguments.title), body)
     title, host = answer["aet"], answer["host"]
-    may = ", ".join(answer["permissions"]) or "do nothing but C-ECHO"
+    permissions = ", ".join(answer["permissions"]) or "none"
     tell(
         arguments,
         answer,
-        f"{title} is at {host}, port {answer['port']}, and may {may}; to test it: "
-        f"d360ctl ae echo {shlex.quote(title)}",
+        f"{title} is at {host}, port {answer['port']}; permissions: {permissions}; "
+        f"to test it: d360ctl ae echo {shlex.quote(title)}",
     )
 
 

@@ -13,6 +13,7 @@ from d360.errors import DatabaseError
 from d360.index import sql
 from d360.index.pool import ConnectionPool
 from d360.interfaces import IRemoteAEs
+from d360.logs import Logger
 from d360.model import Permission, RemoteAE
 from d360.shared import SharedNumber
 
@@ -96,6 +97,8 @@ class KeptRemoteAEs:
     @param changes: is another number after each change.
     """
 
+    log = Logger()
+
     def __init__(
         self, remoteAEs: IRemoteAEs, changes: SharedNumber, clock: IReactorTime
     ) -> None:
@@ -122,9 +125,14 @@ class KeptRemoteAEs:
         self._isReading = True
         try:
             remotes = await self._remoteAEs.all()
-        except DatabaseError:
+        except DatabaseError as error:
             if changes != self._asOf:
                 raise
+            self.log.warn(
+                "Cannot look for changes of the remote AEs: {why}; they are taken to "
+                "be what they were",
+                why=str(error),
+            )
         else:
             self._kept = {remote.title: remote for remote in remotes}
             self._asOf = changes

@@ -253,8 +253,8 @@ class AssociationSteps(Protocol):
         if refused:
             self.log.info(
                 "association {association} with {peer}: {callingAETitle} may not "
-                "use {refused} of the contexts that it proposes; d360ctl ae list "
-                "tells what it may",
+                "use {refused} of the contexts that it proposes: see d360ctl ae list "
+                "and dicom.default_permissions",
                 refused=refused,
                 **self._fields(),
             )

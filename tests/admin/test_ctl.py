@@ -430,7 +430,7 @@ class AETests(CtlTestCase):
         self.assertEqual((status, errors), (0, ""))
         self.assertEqual(
             output,
-            "WS1 is at 127.0.0.1, port 11113, and may store, query, retrieve, "
+            "WS1 is at 127.0.0.1, port 11113; permissions: store, query, retrieve, "
             "worklist; to test it: d360ctl ae echo WS1\n",
         )
         ((_, body, _),) = self.connections.calls
@@ -455,7 +455,7 @@ class AETests(CtlTestCase):
         ):
             status, output, _ = self.run_("ae", "add", "WS1", "h", "104", *arguments)
             self.assertEqual(status, 0)
-            self.assertIn("may do nothing but C-ECHO", output)
+            self.assertIn("; permissions: none; ", output)
             self.assertEqual(self.connections.calls[-1][1], place | more)
 
     def test_titles(self) -> None:

@@ -82,7 +82,7 @@ class RegistryTests(RemoteAEsTestCase):
         digits = "0123456789abcdef" * 4
         restricted = ("--permissions=store,query", "--tls", f"--certificate={digits}")
         said = self.ctl("ae", "add", "WS1", HOST, "11113", *restricted)
-        self.assertIn("may store, query;", said)
+        self.assertIn("permissions: store, query;", said)
         self.assertIn("d360ctl ae echo WS1", said)
         self.server.stop(signal.SIGKILL)
         self.server.start()
