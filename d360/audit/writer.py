@@ -128,6 +128,11 @@ class AuditWriter:
         return self.dropped + (self.syslog.dropped if self.syslog else 0)
 
     @property
+    def allWaiting(self) -> int:
+        """Messages that are not written or sent yet."""
+        return self.waiting + (self.syslog.waiting if self.syslog else 0)
+
+    @property
     def cannotWrite(self) -> bool:
         """The file cannot be written, or nothing sent."""
         return self.isFailing or (self.syslog is not None and self.syslog.isFailing)
