@@ -74,8 +74,8 @@ class Auditing:
 
     @property
     def waiting(self) -> int:
-        """Messages that are not written yet."""
-        return 0 if self._trail is None else self._trail.writer.waiting
+        """Messages that are not written or sent yet."""
+        return 0 if self._trail is None else self._trail.writer.allWaiting
 
     @property
     def dropped(self) -> int:
@@ -128,9 +128,10 @@ def _makeSyslog(reactor: Any, audit: Audit, run: Run) -> Syslog:
             partial(_resolve, run, host),
         )
     endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=_CONNECTING)
-    if transport == "tls":
+    withTLS = transport == "tls"
+    if withTLS:
         endpoint = wrapClientTLS(_tlsOptions(host, audit.ca), endpoint)
-    return StreamSyslog(reactor, audit.syslog, endpoint)
+    return StreamSyslog(reactor, audit.syslog, endpoint, withTLS)
 
 
 def _tlsOptions(host: str, ca: str) -> Any:

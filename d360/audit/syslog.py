@@ -17,6 +17,7 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import (
+    IHandshakeListener,
     IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
@@ -95,6 +96,11 @@ class Syslog:
         self._clock = clock
         self._where = where
         self._told = -_QUIET
+
+    @property
+    def waiting(self) -> int:
+        """How many are not sent yet."""
+        return 0
 
     @property
     def isFailing(self) -> bool:
@@ -204,18 +210,28 @@ class DatagramSyslog(Syslog):
         return closed
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class _Connection(Protocol):
-    """One connection; there is nothing to be read from it."""
+    """
+    One connection; there is nothing to be read from it.
+
+    @param withTLS: it is of use only when it is known who the other one is.
+    """
 
     transport: Any
 
-    def __init__(self, syslog: StreamSyslog) -> None:
+    def __init__(self, syslog: StreamSyslog, withTLS: bool) -> None:
         self.isReady = True
         self._syslog = syslog
+        self._withTLS = withTLS
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
+        if not self._withTLS:
+            self._syslog.connected(self)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there, and the certificate is right."""
         self._syslog.connected(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
@@ -241,19 +257,28 @@ class StreamSyslog(Syslog):
     it by then is lost, for syslog has no acknowledgements.
 
     @param endpoint: leads to the receiver.
+    @param withTLS: over TLS.
     """
 
     def __init__(
-        self, clock: IReactorTime, where: str, endpoint: IStreamClientEndpoint
+        self,
+        clock: IReactorTime,
+        where: str,
+        endpoint: IStreamClientEndpoint,
+        withTLS: bool = False,
     ) -> None:
         super().__init__(clock, where)
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._connection: _Connection | None = None
         self._whenEmpty: Deferred[None] | None = None
-        factory = Factory.forProtocol(lambda: _Connection(self))
+        factory = Factory.forProtocol(lambda: _Connection(self, withTLS))
         factory.noisy = False
         self._service = ClientService(endpoint, factory, clock=clock)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def isFailing(self) -> bool:
@@ -309,7 +334,7 @@ class StreamSyslog(Syslog):
         self._connection = None
         if self._service.running:
             _log.error(
-                "{where} is not connected any more: {why}; messages wait until it is",
+                "{where} is not connected: {why}; messages wait until it is",
                 where=self._where,
                 why=str(reason.value),
             )

@@ -25,7 +25,8 @@ from d360.logs import ContextLogger
 #: Seconds that a message may wait for others.
 INTERVAL = 0.5
 
-#: Bytes that wait to be written at most, as far as can be told; more is dropped.
+#: Bytes that wait at most to be made into XML, as far as can be told, and to be
+#: written; more is dropped.
 MAX_WAITING = 32 << 20
 
 #: Bytes of a message without what may be long in it.
@@ -94,8 +95,9 @@ class AuditWriter:
         self._file = file
         self.syslog = syslog
         self._events: deque[tuple[int, Make]] = deque()
+        self._eventsSize = 0
         self._lines: list[bytes] = []
-        self._size = 0
+        self._linesSize = 0
         self._told = -_QUIET
         self._retryAt = 0.0
         self._loop = LoopingCall(self.flush)
@@ -115,17 +117,22 @@ class AuditWriter:
         @param size: bytes of what may be long in them.
         """
         size += _SMALL
-        if self._size + size > MAX_WAITING:
+        if self._eventsSize + size > MAX_WAITING:
             self.dropped += 1
-            self._complain("messages wait to be written, and further ones are dropped")
+            self._complain("there are too many messages")
             return
-        self._size += size
+        self._eventsSize += size
         self._events.append((size, make))
 
     @property
     def allDropped(self) -> int:
         """Messages that were dropped here or on their way to syslog."""
         return self.dropped + (self.syslog.dropped if self.syslog else 0)
+
+    @property
+    def allWaiting(self) -> int:
+        """Messages that are not written or sent yet."""
+        return self.waiting + (self.syslog.waiting if self.syslog else 0)
 
     @property
     def cannotWrite(self) -> bool:
@@ -154,7 +161,7 @@ class AuditWriter:
             try:
                 made = await self._run(self._make, [make for _, make in events])
             finally:
-                self._size -= size
+                self._eventsSize -= size
             self._take([one for one in made if isinstance(one, Written)])
             for failure in (one for one in made if isinstance(one, Failure)):
                 _log.failure("a message cannot be made", failure)
@@ -169,8 +176,12 @@ class AuditWriter:
         if self._file is None:
             self.written += len(made)
             return
-        self._lines += [one.xml for one in made]
-        self._size += sum(len(one.xml) for one in made)
+        for one in made:
+            if self._linesSize + len(one.xml) > MAX_WAITING:
+                self.dropped += 1
+            else:
+                self._linesSize += len(one.xml)
+                self._lines.append(one.xml)
 
     async def _append(self) -> None:
         assert self._file is not None
@@ -188,8 +199,8 @@ class AuditWriter:
             _log.info("the file can be written again")
         self.isFailing = False
         self.written += len(self._lines)
-        self._size -= sum(map(len, self._lines))
         self._lines = []
+        self._linesSize = 0
 
     def _make(self, makers: Sequence[Make]) -> list[Written | Failure]:
         """In a thread."""
@@ -215,7 +226,9 @@ class AuditWriter:
         now = self._clock.seconds()
         if now - self._told >= _QUIET:
             self._told = now
-            _log.error("{why} ({dropped} up to now)", why=why, dropped=self.dropped)
+            _log.error(
+                "{why}; {dropped} were dropped up to now", why=why, dropped=self.dropped
+            )
 
     @asynchronous
     async def stop(self) -> None:

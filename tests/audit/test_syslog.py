@@ -116,6 +116,19 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.sent(), b"3 two")
         self.assertEqual(len(self.endpoint.transports), 2)
 
+    def test_handshake(self) -> None:
+        """Nothing is sent before it is known who the receiver is (RFC 5425 5.2)."""
+        self.syslog = StreamSyslog(self.clock, "tls://log", self.endpoint, True)
+        self.syslog.start()
+        self.syslog.send([b"one"])
+        self.assertEqual((self.sent(), self.syslog.isFailing), (b"", True))
+        self.assertEqual(self.syslog.waiting, 1)
+        # The certificate was not the right one.
+        self.endpoint.lose(self.endpoint.protocols[0])
+        self.clock.pump([1.0] * 60)
+        self.endpoint.protocols[1].handshakeCompleted()
+        self.assertEqual((self.sent(), self.syslog.isFailing), (b"3 one", False))
+
     def test_backPressure(self) -> None:
         """What the connection does not take waits here, where it is bounded."""
         self.syslog.start()

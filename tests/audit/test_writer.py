@@ -155,31 +155,37 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual(self.queries(), ["1"])
 
     def test_bounded(self) -> None:
-        """What cannot be written does not fill the memory."""
-        self.file.error = OSError(errno.ENOSPC, "No space left on device")
+        """What comes too fast does not fill the memory."""
         for number in range(40):
             self.writer.add(searched(number), 1 << 20)
         # Each takes a little more.
         self.assertEqual(self.writer.waiting, (MAX_WAITING >> 20) - 1)
         self.assertEqual(self.writer.dropped, 40 - self.writer.waiting)
-        self.file.error = None
-        self.clock.pump([INTERVAL] * int(RETRY / INTERVAL + 1))
+        self.clock.advance(INTERVAL)
         self.writer.add(searched(99), 1 << 20)
         self.clock.advance(INTERVAL)
         self.assertEqual(self.queries()[-2:], ["30", "99"])
 
     def test_boundedWhenWritten(self) -> None:
-        """That goes also for those that are XML already."""
-        self.patch(writer, "MAX_WAITING", 1 << 20)
+        """Nor does what cannot be written; syslog gets it all the same."""
+        self.patch(writer, "MAX_WAITING", 1 << 18)
         self.file.error = OSError(errno.ENOSPC, "No space left on device")
-        for number in range(2000):
-            self.writer.add(searched(number))
-            if number % 100 == 0:
+        syslog = MemorySyslog()
+        one = self.make(self.file, syslog)
+        one.start()
+        for number in range(500):
+            one.add(searched(number))
+            if number % 10 == 9:
                 self.clock.advance(INTERVAL)
-        size = sum(len(line) for line in self.writer._lines)
-        self.assertGreater(size, 1 << 18)
-        self.assertLess(size, (1 << 20) + (1 << 18))
-        self.assertGreater(self.writer.dropped, 0)
+        size = sum(len(line) for line in one._lines)
+        self.assertGreater(size, 1 << 17)
+        self.assertLess(size, 1 << 18)
+        self.assertEqual(one.dropped, 500 - one.waiting)
+        self.assertEqual(len(syslog.calls), 1 + 500)
+        self.file.error = None
+        self.successResultOf(one.stop())
+        self.assertEqual(one.written, 500 - one.dropped)
+        self.assertEqual(self.queries()[0], "0")
 
     def test_mistake(self) -> None:
         """One that cannot be made does not keep the others."""
