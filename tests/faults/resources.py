@@ -58,6 +58,10 @@ def scenarios(times: int) -> dict[str, Scenario]:
         "database read-only": partial(deaddatabase.readOnly, times=times),
         "open files": partial(openfiles.crowded, times=times),
         "open files, two workers": partial(openfiles.crowded, times=times, workers=2),
+        "open files used up": partial(openfiles.usedUp, times=times),
+        "open files used up, two workers": partial(
+            openfiles.usedUp, times=times, workers=2
+        ),
         "slow disk": partial(slowdisk.slow, seconds=2, duration=2.0 * times),
         "slow disk, two workers": partial(
             slowdisk.slow, seconds=2, duration=2.0 * times, workers=2
