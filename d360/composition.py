@@ -32,6 +32,7 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
 from d360.interfaces import IAssociations, IAudit, ICallers, IFreeSpace
+from d360.logs import ContextLogger
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -51,6 +52,8 @@ from d360.shared import SharedNumber
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
+
+_log = ContextLogger("d360.server", "server")
 
 #: Threads that wait for the disk. Each association waits for one at a time.
 DISK_THREADS = 16
@@ -243,6 +246,21 @@ def connectionsOf(dicom: DICOM, processes: int = 1) -> int:
     """
     files = mostConnections(allowedOpenFiles())
     return min(dicom.maxAssociations + CONNECTIONS_WITHOUT, processes * files)
+
+
+def warnOfOpenFiles(configuration: Configuration) -> None:
+    """Where fewer connections can be served than associations are configured."""
+    dicom = configuration.dicom
+    most = connectionsOf(dicom, workersOf(configuration))
+    if most < dicom.maxAssociations:
+        _log.warn(
+            "dicom.max_associations is {wanted}, but a process may have no more than "
+            "{files} files open, so that {most} connections are served; raise the "
+            "limit (LimitNOFILE of systemd, ulimit -n)",
+            wanted=dicom.maxAssociations,
+            files=allowedOpenFiles(),
+            most=most,
+        )
 
 
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:

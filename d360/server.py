@@ -40,6 +40,13 @@ GARBAGE_THRESHOLD = 20000
 BACKLOG = 512
 
 
+def _remedy(error: OSError) -> str:
+    """What to do about something that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on its disk"
+    return "give the account that runs D360 the right to"
+
+
 class DataDirectory:
     """
     The folder that everything is kept in. One server uses it at a time: two
@@ -64,8 +71,7 @@ class DataDirectory:
         except OSError as error:
             raise StartupError(
                 f"cannot write the data directory {self.path}: {error.strerror}; "
-                "give the account that runs D360 the right to, or choose another "
-                "by --data-directory"
+                f"{_remedy(error)}, or choose another by --data-directory"
             ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,8 +268,7 @@ class Server(Service):
         except OSError as error:
             raise StartupError(
                 f"cannot write below the data directory {parts.directory.path}: "
-                f"{error.filename}: {error.strerror}; give the account that runs "
-                "D360 the right to"
+                f"{error.filename}: {error.strerror}; {_remedy(error)}"
             ) from None
         globalLogPublisher.addObserver(self._observer)
         _log.info("D360 {version} starts", version=__version__)

@@ -47,6 +47,7 @@ from d360.composition import (
     portionOf,
     processReadings,
     recoverWorkers,
+    warnOfOpenFiles,
     workersOf,
 )
 from d360.config import Configuration
@@ -61,13 +62,7 @@ from d360.interfaces import (
     IRecentEvents,
     IWorkers,
 )
-from d360.logs import (
-    ContextLogger,
-    FileObserver,
-    RecentEvents,
-    fileObserver,
-    setThreshold,
-)
+from d360.logs import FileObserver, RecentEvents, fileObserver, setThreshold
 from d360.metrics.counters import Metrics, Work
 from d360.metrics.exposition import Exposition, Reading
 from d360.metrics.merging import (
@@ -82,7 +77,6 @@ from d360.metrics.merging import (
     withWorkers,
 )
 from d360.metrics.values import LogEvent
-from d360.openfiles import allowedOpenFiles
 from d360.options import Options
 from d360.server import (
     DataDirectory,
@@ -108,8 +102,6 @@ from d360.workers.process import CHANGES, WorkerProcess
 from d360.workers.workers import Workers
 
 reactor: Any = _reactor
-
-_log = ContextLogger("d360.server", "server")
 
 #: Seconds that the workers have to end after the time that operations have.
 WORKERS_GRACE = 15.0
@@ -349,22 +341,8 @@ async def _recover(own: _Own) -> int:
     found = await recoverWorkers(reactor, own.configuration, own.stores)
     found += await own.recovery.recover()
     await own.stores.freeSpace.start()
-    _warnOfOpenFiles(own.configuration)
+    warnOfOpenFiles(own.configuration)
     return found
-
-
-def _warnOfOpenFiles(configuration: Configuration) -> None:
-    dicom = configuration.dicom
-    most = connectionsOf(dicom, workersOf(configuration))
-    if most < dicom.maxAssociations:
-        _log.warn(
-            "dicom.max_associations is {wanted}, but a process may have no more than "
-            "{files} files open, so that {most} connections are served; raise the "
-            "limit (LimitNOFILE of systemd, ulimit -n)",
-            wanted=dicom.maxAssociations,
-            files=allowedOpenFiles(),
-            most=most,
-        )
 
 
 @asynchronous

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from d360 import composition
 from d360.composition import (
     AUDIT,
     MOST_WORKERS,
     ProcessUse,
     auditState,
+    connectionsOf,
     incomingOf,
     makeReadings,
     numbersLeft,
     portionOf,
     processReadings,
+    warnOfOpenFiles,
     workersOf,
 )
 from d360.config import Configuration, load
@@ -42,6 +46,34 @@ class WorkersTests(SynchronousTestCase):
         for processors, expected in ((1, 1), (2, 1), (4, 3), (32, MOST_WORKERS)):
             self.patch(os, "sched_getaffinity", lambda _, n=processors: set(range(n)))
             self.assertEqual(workersOf(configured()), expected)
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """Connections are bounded by what there can be files open for."""
+
+    def connections(self, files: int, processes: int = 1) -> int:
+        self.patch(composition, "allowedOpenFiles", lambda: files)
+        return connectionsOf(configured(dicom__max_associations=100).dicom, processes)
+
+    def test_bounded(self) -> None:
+        """Each process has files of its own."""
+        self.assertEqual(self.connections(65536), 356)
+        self.assertEqual(self.connections(128), 32)
+        self.assertEqual(self.connections(128, 4), 128)
+
+    def test_warning(self) -> None:
+        """Said at the start, where fewer can be served than was asked for."""
+        said: list[str] = []
+        self.patch(
+            composition,
+            "_log",
+            SimpleNamespace(warn=lambda text, **_: said.append(text)),
+        )
+        for files, count in ((1024, 0), (128, 1)):
+            self.connections(files)
+            warnOfOpenFiles(configured(dicom__max_associations=100, workers=1))
+            self.assertEqual(len(said), count)
+        self.assertIn("LimitNOFILE", said[0])
 
 
 class PortionTests(SynchronousTestCase):

@@ -400,6 +400,16 @@ class DataDirectoryTests(SynchronousTestCase):
         self.assertIn(f"cannot write the data directory {self.path}", str(error))
         self.assertIn("--data-directory", str(error))
 
+    def test_full(self) -> None:
+        """No right helps where there is no room."""
+
+        def noRoom(**options: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(module.tempfile, "TemporaryFile", noRoom)
+        error = self.assertRaises(StartupError, DataDirectory(self.path).open)
+        self.assertIn("No space left on device; make room on its disk", str(error))
+
 
 class RealPortTests(SynchronousTestCase):
     """What errno a system really gives."""

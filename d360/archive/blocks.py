@@ -19,6 +19,9 @@ BLOCK = 1024 * 1024
 #: So many free blocks are kept as they are; the memory of others is given back.
 _KEPT = 32
 
+#: With more in use, each file on its way is to have no more than it must.
+_PLENTY = 128
+
 #: Blocks that are mapped at a time.
 _CHUNK = 16
 
@@ -45,12 +48,19 @@ class Blocks:
         # Those whose memory was given back.
         self._cold: list[memoryview] = []
         self._numbers: dict[int, int] = {}
+        self._taken = 0
+
+    @property
+    def isShort(self) -> bool:
+        """So many are in use that they should become fewer."""
+        return self._taken > _PLENTY
 
     def __del__(self) -> None:
         os.close(self.descriptor)
 
     def take(self) -> memoryview:
         """L{BLOCK} bytes, whatever is in them."""
+        self._taken += 1
         if self._free:
             return self._free.pop()
         if not self._cold:
@@ -59,6 +69,7 @@ class Blocks:
 
     def give(self, block: memoryview) -> None:
         """Nobody uses it any more."""
+        self._taken -= 1
         if len(self._free) < _KEPT:
             self._free.append(block)
             return

@@ -177,9 +177,17 @@ class Writer:
         self._gather(memoryview(data))
         if self._full and not self._writing:
             self._write()
-        elif self._full and self._producer is not None and not self._paused:
+        if self._isBehind and self._producer is not None and not self._paused:
             self._paused = True
             self._producer.pauseProducing()
+
+    @property
+    def _isBehind(self) -> bool:
+        """
+        A block waits for the one that is being written; or, where many files are
+        on their way, one is being written.
+        """
+        return bool(self._full) or (self._writing and self._blocks.isShort)
 
     def _gather(self, data: memoryview) -> None:
         """Copy bytes into blocks, after those that every file begins with."""

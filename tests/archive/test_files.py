@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.archive import files, incoming, intact, reader
+from d360.archive import blocks, files, incoming, intact, reader
 from d360.archive.blocks import BLOCK
 from d360.archive.files import FileArchive
 from d360.archive.intact import Intact
@@ -227,6 +227,29 @@ class JobTests(FilesCase):
         writer.unregisterProducer()
         blob = self.successResultOf(writer.commit(STUDY, SERIES, INSTANCE))
         self.assertEqual(BLOCK * 2, blob.size)
+
+    def test_manyBehind(self) -> None:
+        """
+        While the disk is behind with many, each of them is paused with one block
+        that is being written, and not with two and a part of a third.
+        """
+        self.patch(blocks, "_PLENTY", 4)
+        self.threads.holding = True
+        producers = [Producer() for _ in range(10)]
+        writers = [self.archive.create(HEAD) for _ in producers]
+        for writer, producer in zip(writers, producers, strict=True):
+            writer.registerProducer(producer, True)
+            while not producer.calls:
+                writer.write(bytes(65536))
+        sizes = [writer.size // BLOCK for writer in writers]
+        self.assertEqual([2, 1, 1, 1, 1, 1, 1, 1, 1, 1], sizes)
+        while self.threads.held:
+            self.threads.run()
+        self.assertEqual({("pause", "resume")}, {tuple(p.calls) for p in producers})
+        self.threads.holding = False
+        for writer in writers:
+            self.successResultOf(writer.discard())
+        self.assertFalse(self.archive._blocks._taken)
 
     def test_shortPieces(self) -> None:
         """Pieces of one byte do not pile up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -83,6 +84,42 @@ def crowded(
                         outcome.problems.append("no room when the others have gone")
                         break
                     time.sleep(0.05)
+        check(server, receipts, outcome)
+        client.close()
+        endsInOrder(server, outcome)
+    finally:
+        server.stop(signal.SIGKILL)
+    return outcome
+
+
+def usedUp(folder: Path, times: int, limit: int = 128, workers: int = 1) -> Outcome:
+    """
+    The web port's connections take what descriptors there are: nothing dies or
+    spins, an association that is open goes on, and all is well when they go.
+    """
+    outcome = Outcome()
+    wrapper = ["prlimit", f"--nofile={limit}:{limit}"]
+    server = RunningServer(folder, workers=workers, wrapper=wrapper)
+    try:
+        server.start()
+        receipts = Receipts()
+        client = Client(server, receipts, 200_000)
+        outcome.expect(client.store() == "0000", "nothing was stored")
+        host, _, port = server.web.removeprefix("http://").partition(":")
+        for _ in range(times):
+            with ExitStack() as stack:
+                for _ in range(2 * limit):
+                    connection = socket.create_connection((host, int(port)), 10)
+                    stack.enter_context(connection)
+                outcome.injected["descriptors used up"] += 1
+                before, began = _seconds(server), time.monotonic()
+                time.sleep(1.5)
+                share = (_seconds(server) - before) / (time.monotonic() - began)
+                outcome.slowest("processor, share", share)
+                outcome.expect(share < 0.5, f"it takes {share:.0%} of a processor")
+                outcome.expect(client.store() == "0000", "storing does not go on")
+            outcome.expect(server.ctl("status").status == 0, "no HTTP afterwards")
+            outcome.slowest("C-ECHO afterwards, s", echo(server))
         check(server, receipts, outcome)
         client.close()
         endsInOrder(server, outcome)

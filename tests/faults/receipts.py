@@ -308,6 +308,9 @@ def checkLeft(server: RunningServer, outcome: Outcome, database: str = "") -> No
 def endsInOrder(server: RunningServer, outcome: Outcome) -> None:
     """It ends with status 0, and nothing went wrong that nobody expected."""
     outcome.expect(server.stop() == 0, "it did not end with status 0")
+    file = server.folder / "data" / "log" / "d360.log"
+    last = file.read_text(errors="replace").splitlines()[-1]
+    outcome.expect("D360 has stopped" in last, f"the log ends with {last!r}")
     log = server.logged()
     at = log.find("Traceback")
     outcome.expect(at < 0, f"logged: {log[max(at - 300, 0) : at + 3000]}")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.faults import deaddatabase, fulldisk, openfiles
+from tests.faults import deaddatabase, fulldisk, openfiles, slowdisk
 from tests.faults.receipts import Outcome
 
 Scenario = Callable[[Path], Outcome]
@@ -58,6 +58,22 @@ def scenarios(times: int) -> dict[str, Scenario]:
         "database read-only": partial(deaddatabase.readOnly, times=times),
         "open files": partial(openfiles.crowded, times=times),
         "open files, two workers": partial(openfiles.crowded, times=times, workers=2),
+        "open files used up": partial(openfiles.usedUp, times=times),
+        "open files used up, two workers": partial(
+            openfiles.usedUp, times=times, workers=2
+        ),
+        "slow disk": partial(slowdisk.slow, seconds=2, duration=2.0 * times),
+        "slow disk, two workers": partial(
+            slowdisk.slow, seconds=2, duration=2.0 * times, workers=2
+        ),
+        "slow disk, large instances": partial(
+            slowdisk.slow,
+            seconds=2,
+            duration=2.0 * times,
+            clients=100,
+            size=5_000_000,
+        ),
+        "fsync fails": partial(slowdisk.failing, times=times),
         "database stopped": partial(deaddatabase.stopped, times=times),
     }
     return found

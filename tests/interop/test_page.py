@@ -282,6 +282,27 @@ class RemoteAEsTests(PageTestCase):
         self.browser.sees("WS1 is known already", "Edit that one", within="dialog")
 
 
+class LowDiskTests(PageTestCase):
+    """Less is free than C{min_free_space}: who looks sees it."""
+
+    def setUp(self) -> None:
+        self.browser = sharedBrowser()
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        path = folder / "d360.toml"
+        path.write_text("min_free_space = 1073741824\n")
+        self.server = RunningServer(folder, f"--config={path}")
+        self.addCleanup(self.server.stop)
+        self.server.start()
+
+    def test_low(self) -> None:
+        """Also where it is so from the start, and in readable colours."""
+        self.visit("#/")
+        self.browser.sees("too little, nothing is stored below")
+        self.assertEqual(self.browser.run(_CONTRAST), [])
+        self.browser.sees("min_free_space is 1073741824: storing is refused")
+
+
 class TokenTests(PageTestCase):
     """With C{web.token}: it is asked for, kept for the tab, and sent."""
 
