@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from d360.asynchronous import asynchronous
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
+from d360.doors import PLAIN, SECURE
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
@@ -40,6 +41,7 @@ from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.verification import VerificationService
 from d360.services.worklist import WorklistService
+from d360.tls.contexts import Both
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
@@ -216,7 +218,7 @@ class Requesting:
 
 
 def makeRequesting(
-    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics
+    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics, tls: Both
 ) -> Requesting:
     """What a process requests associations with."""
     opener = AssociationOpener(
@@ -227,6 +229,7 @@ def makeRequesting(
             idleTimeout=dicom.responseTimeout,
             answerTimeout=dicom.responseTimeout,
         ),
+        tls.connecting.secure,
     )
     sender = Sender(stores.archive, stores.index, stores.transcoder, reactor)
     return Requesting(opener, CountingOpener(opener, metrics), sender)
@@ -237,12 +240,14 @@ class Serving:
     """
     What serves the associations of peers.
 
+    @ivar doors: what serves the connections of each door, see L{d360.doors}.
     @ivar finish: see L{d360.server.IConnections}, as the next three.
     """
 
     storage: StorageService
     associations: Associations
     factory: UpperLayerFactory
+    doors: Mapping[str, Any]
     finish: Callable[[str], None]
     closeUnassociated: Callable[[str], None]
     whenEmpty: Callable[[], Deferred[None]]
@@ -251,11 +256,12 @@ class Serving:
 
 def makeServing(
     reactor: Any,
-    dicom: DICOM,
+    configuration: Configuration,
     stores: Stores,
     requesting: Requesting,
     recovery: Recovery,
     metrics: Metrics,
+    tls: Both,
     share: int | None = None,
     changed: Callable[[], None] = lambda: None,
 ) -> Serving:
@@ -264,6 +270,7 @@ def makeServing(
         who hands connections over counts these.
     @param changed: see L{UpperLayerFactory}.
     """
+    dicom = configuration.dicom
     storage = StorageService(
         stores.archive, stores.index, recovery, reactor, dicom.duplicates
     )
@@ -275,6 +282,8 @@ def makeServing(
         dicom.maxAssociations,
         stores.remoteAEs if dicom.requireKnownCallers else None,
         share,
+        stores.remoteAEs,
+        certain=configuration.tls.port > 0,
     )
     settings = settingsOf(dicom)
     if share is not None:
@@ -286,6 +295,7 @@ def makeServing(
         storage,
         associations,
         factory,
+        {PLAIN: factory, SECURE: tls.accepting.over(factory, reactor)},
         finish=associations.finish,
         closeUnassociated=factory.closeUnassociated,
         whenEmpty=factory.whenEmpty,

@@ -6,13 +6,14 @@ and what all processes are made of in L{d360.composition}.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 from attrs import frozen
 from twisted.internet import reactor as _reactor
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogPublisher
 from twisted.web.server import Site
 
@@ -43,6 +44,15 @@ from d360.composition import (
     workersOf,
 )
 from d360.config import Configuration
+from d360.doors import (
+    PLAIN,
+    SECURE,
+    Security,
+    certificateReadings,
+    listenersOf,
+    makeSecurity,
+    warnOfDoors,
+)
 from d360.errors import StartupError
 from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
@@ -73,10 +83,10 @@ from d360.options import Options
 from d360.server import (
     DataDirectory,
     IConnections,
-    Listener,
     Parts,
     Ports,
     Server,
+    listenTCP,
 )
 from d360.services.recovery import Recovery
 from d360.services.reindex import Reindex
@@ -165,6 +175,7 @@ class _Own:
     database: Database
     stores: Stores
     metrics: Metrics
+    security: Security
     requesting: Requesting
     recovery: Recovery
     reindex: Reindex
@@ -179,7 +190,8 @@ def _makeOwn(configuration: Configuration) -> _Own:
     stores = makeStores(reactor, portion, lambda: database.url, database.kind)
     database.index = stores.index
     metrics = Metrics(reactor)
-    requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
+    security = makeSecurity(configuration, stores.threads.run, reactor)
+    requesting = makeRequesting(reactor, portion.dicom, stores, metrics, security.tls)
     worklist = configuration.worklist
     return _Own(
         configuration,
@@ -187,6 +199,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         database,
         stores,
         metrics,
+        security,
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
@@ -232,8 +245,9 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
     workers = watched.workers
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
+    certificates = own.security.certificates
     status = StatusResource(
-        title, watched.associations, workers, index, archive, reactor
+        title, watched.associations, workers, index, archive, certificates, reactor
     )
     site = makeSite(
         {
@@ -252,7 +266,8 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         },
         token,
     )
-    exposition = Exposition(watched.work, watched.readings)
+    readings = [*watched.readings, *certificateReadings(certificates)]
+    exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )
@@ -262,25 +277,24 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
 
 def _makeParts(
     own: _Own,
-    listener: Listener,
+    doors: Mapping[str, Any],
     watched: _Watched,
     connections: IConnections,
+    listen: Callable[..., IListeningPort] = listenTCP,
     **others: Any,
 ) -> Parts:
     """
-    @param listener: for DICOM.
+    @param doors: see L{listenersOf}, as for C{listen}.
     @param others: further arguments of L{Parts}.
     """
     configuration, stores = own.configuration, own.stores
-    dicom, web = configuration.dicom, configuration.web
     site = _makeSite(own, watched)
+    listeners = listenersOf(configuration, doors, site, own.security, reactor, listen)
     setThreshold(configuration.log.level)
     return Parts(
         directory=DataDirectory(configuration.dataDirectory),
-        ports=Ports(
-            reactor,
-            [listener, Listener("web", "--web-port", web.address, web.port, site)],
-        ),
+        certificates=own.security.certificates,
+        ports=Ports(reactor, listeners),
         database=own.database,
         threads=stores.threads,
         prepareArchive=stores.prepare,
@@ -288,7 +302,7 @@ def _makeParts(
         closeUnassociated=connections.closeUnassociated,
         whenEmpty=connections.whenEmpty,
         abortAll=connections.abortAll,
-        ready=f"D360 {__version__}, {dicom.aeTitle},",
+        ready=f"D360 {__version__}, {configuration.dicom.aeTitle},",
         **others,
     )
 
@@ -305,6 +319,12 @@ async def _recover(own: _Own) -> int:
     return found
 
 
+def _begin(own: _Own) -> None:
+    """All is there, and about to be served."""
+    warnOfDoors(own.configuration)
+    own.care.start()
+
+
 @asynchronous
 async def _stopWork(own: _Own) -> None:
     await own.care.stop()
@@ -319,7 +339,13 @@ def _makeAlone(configuration: Configuration) -> Server:
     own, dicom = _makeOwn(configuration), configuration.dicom
     stores = own.stores
     serving = makeServing(
-        reactor, dicom, stores, own.requesting, own.recovery, own.metrics
+        reactor,
+        configuration,
+        stores,
+        own.requesting,
+        own.recovery,
+        own.metrics,
+        own.security.tls,
     )
     watched = _Watched(
         serving.factory,
@@ -334,7 +360,7 @@ def _makeAlone(configuration: Configuration) -> Server:
     @asynchronous
     async def recover() -> int:
         found = await _recover(own)
-        own.care.start()
+        _begin(own)
         return found
 
     @asynchronous
@@ -346,7 +372,7 @@ def _makeAlone(configuration: Configuration) -> Server:
 
     parts = _makeParts(
         own,
-        Listener("DICOM", "--port", dicom.address, dicom.port, serving.factory),
+        serving.doors,
         watched,
         serving,
         makeLogObserver=lambda: LogPublisher(_fileObserver(configuration), own.events),
@@ -427,6 +453,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
     own, dicom = _makeOwn(configuration), configuration.dicom
     log, events = _LogOfAll(configuration, own.events), AllEvents(own.events)
     workers = _makeWorkers(own, log, events)
+    own.security.tellOthers(workers.tell)
 
     @asynchronous
     async def recover() -> int:
@@ -434,7 +461,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         numberAssociations(workers.count + 1, workers.count + 1)
         found = await _recover(own)
         found += await workers.start()
-        own.care.start()
+        _begin(own)
         return found
 
     @asynchronous
@@ -445,11 +472,10 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
 
     parts = _makeParts(
         own,
-        Listener(
-            "DICOM", "--port", dicom.address, dicom.port, Doorway(workers), listen
-        ),
+        {door: Doorway(workers, door) for door in (PLAIN, SECURE)},
         _watchAll(own, workers, events),
         workers,
+        listen,
         makeLogObserver=log.open,
         recover=recover,
         stopWork=stopWork,

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -33,6 +34,7 @@ from d360.composition import (
     processReadings,
 )
 from d360.config import load
+from d360.doors import CREDENTIALS, makeTLS, useCredentials
 from d360.errors import ArchiveError, DatabaseError
 from d360.logs import ContextLogger, LineObserver, RecentEvents, setThreshold
 from d360.metrics.counters import Metrics
@@ -100,14 +102,16 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     )
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)
-    requesting = makeRequesting(reactor, configuration.dicom, stores, metrics)
+    tls = makeTLS(configuration.tls)
+    requesting = makeRequesting(reactor, configuration.dicom, stores, metrics, tls)
     serving = makeServing(
         reactor,
-        configuration.dicom,
+        configuration,
         stores,
         requesting,
         recovery,
         metrics,
+        tls,
         begin.maxAssociations,
         wire.changed,
     )
@@ -126,7 +130,15 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         return _close(stores, requesting, serving, recovery, patience, why)
 
     questions = _questions(begin.number, stores, serving, metrics)
-    return Work(serving.factory, numbers, questions, open_, close)
+    return Work(
+        serving.factory,
+        serving.doors,
+        {CREDENTIALS: partial(useCredentials, tls)},
+        numbers,
+        questions,
+        open_,
+        close,
+    )
 
 
 def _questions(

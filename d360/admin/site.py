@@ -19,7 +19,14 @@ from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
 from d360.errors import DatabaseUnavailable
-from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
+from d360.interfaces import (
+    IArchive,
+    IAssociations,
+    ICertificates,
+    IIndex,
+    IReindex,
+    IWorkers,
+)
 
 #: A body longer than this is refused; none of ours comes near it.
 MAX_BODY = 1 << 20
@@ -35,9 +42,11 @@ class StatusResource(JSONResource):
         workers: IWorkers,
         index: IIndex,
         archive: IArchive,
+        certificates: ICertificates,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
+        self._certificates = certificates
         self._aeTitle = aeTitle
         self._associations = associations
         self._workers = workers
@@ -47,7 +56,7 @@ class StatusResource(JSONResource):
         self._startedAt = clock.seconds()
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """Version, uptime, associations, workers, counts, database and disk."""
+        """What there is to know at a glance."""
         asking = self._workers.refresh("counters")
         database = await self._index.state()
         counts = None
@@ -70,6 +79,16 @@ class StatusResource(JSONResource):
             "workers": [
                 asdict(state) | {"since": rfc3339(state.since)}
                 for state in self._workers.states()
+            ],
+            "certificates": [
+                {
+                    "use": state.use,
+                    "subject": state.subject,
+                    "fingerprint": state.fingerprint,
+                    "expires": rfc3339(state.expires),
+                    "days_left": state.daysLeft,
+                }
+                for state in self._certificates.states()
             ],
             "counts": counts,
             "database": asdict(database),

@@ -23,6 +23,10 @@ class Admission:
     @param callers: who may call; C{None} for whoever does.
     @param share: how many of these there is room for here, where others admit
         the rest; C{None} for all.
+    @param bound: where remote AEs are that have to show a certificate; C{None}
+        for nobody.
+    @param certain: admit nobody while these cannot be asked for. Else whoever
+        calls then is told by each operation that the database is away.
     """
 
     def __init__(
@@ -32,12 +36,16 @@ class Admission:
         maxAssociations: int,
         callers: IRemoteAEs | None = None,
         share: int | None = None,
+        bound: IRemoteAEs | None = None,
+        certain: bool = False,
     ) -> None:
         self._aeTitle = aeTitle
         self._acceptAnyCalledAE = acceptAnyCalledAE
         self._maxAssociations = maxAssociations
         self._callers = callers
         self._room = maxAssociations if share is None else share
+        self._remotes = callers if callers is not None else bound
+        self._certain = certain or callers is not None
 
     @asynchronous
     async def admit(self, request: AssociationRequest, live: int) -> None:
@@ -50,17 +58,39 @@ class Admission:
             raise AssociationRejected(
                 1, 1, 7, f"called AE title is {request.calledAETitle!r}"
             )
-        if self._callers is not None:
-            await self._checkCaller(self._callers, request.callingAETitle)
+        if self._remotes is not None:
+            await self._checkCaller(self._remotes, request)
 
-    async def _checkCaller(self, callers: IRemoteAEs, title: str) -> None:
+    async def _checkCaller(
+        self, remotes: IRemoteAEs, request: AssociationRequest
+    ) -> None:
+        title = request.callingAETitle
         try:
-            known = await callers.get(title)
+            known = await remotes.get(title)
         except DatabaseError as error:
+            if not self._certain:
+                return
             raise AssociationRejected(
                 2, 3, 1, f"whether {title!r} may call is not known: {error}"
             ) from None
         if known is None:
-            raise AssociationRejected(
-                1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
-            )
+            if self._callers is not None:
+                raise AssociationRejected(
+                    1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
+                )
+        elif known.certificate not in ("", request.certificate):
+            raise AssociationRejected(1, 1, 3, _notShown(title, request.certificate))
+
+
+def _notShown(title: str, shown: str) -> str:
+    """What the log says of who does not show the certificate of its AE title."""
+    who = f"calling AE title {title!r} is bound to a certificate, and"
+    if not shown:
+        return (
+            f"{who} none was shown: have it call the port of TLS with its "
+            "certificate, or d360ctl ae add it anew without one"
+        )
+    return (
+        f"{who} another was shown, {shown}: if that is its new one, d360ctl ae add "
+        "it anew with that"
+    )

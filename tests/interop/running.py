@@ -102,6 +102,9 @@ class RunningServer:
     """
 
     aeTitle = "D360PACS"
+    #: What it logs when it serves: the port of DICOM, and where the web is.
+    readyPattern = re.compile(r"is ready: DICOM on \S+:(\d+), web on ([^,\s]+)")
+    scheme = "http"
 
     def __init__(self, folder: Path, *options: str, workers: int = WORKERS) -> None:
         self.folder = folder
@@ -135,10 +138,9 @@ class RunningServer:
                 stderr=output,
                 cwd=self.folder,
             )
-        ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
-        match = self.waitFor(ready, begin)
+        match = self.waitFor(self.readyPattern, begin)
         self.port = int(match[1])
-        self.web = f"http://{match[2]}"
+        self.web = f"{self.scheme}://{match[2]}"
 
     def _withWorkers(self) -> list[str]:
         """The options, with a configuration file that has the workers in it."""
