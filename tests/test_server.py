@@ -236,6 +236,7 @@ class ServerTests(SynchronousTestCase):
                 "finish",
                 "whenEmpty",
                 "stopWork",
+                "certificates.stop",
                 "database.close",
                 "threads.stop",
                 "directory.close",

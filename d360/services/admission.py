@@ -10,6 +10,7 @@ from d360.asynchronous import asynchronous
 from d360.errors import AssociationRejected, DatabaseError
 from d360.interfaces import IAdmission, IRemoteAEs
 from d360.model import AssociationRequest
+from d360.services.certificates import checkCertificate
 
 
 @implementer(IAdmission)
@@ -73,24 +74,8 @@ class Admission:
             raise AssociationRejected(
                 2, 3, 1, f"whether {title!r} may call is not known: {error}"
             ) from None
-        if known is None:
-            if self._callers is not None:
-                raise AssociationRejected(
-                    1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
-                )
-        elif known.certificate not in ("", request.certificate):
-            raise AssociationRejected(1, 1, 3, _notShown(title, request.certificate))
-
-
-def _notShown(title: str, shown: str) -> str:
-    """What the log says of who does not show the certificate of its AE title."""
-    who = f"calling AE title {title!r} is bound to a certificate, and"
-    if not shown:
-        return (
-            f"{who} none was shown: have it call the port of TLS with its "
-            "certificate, or d360ctl ae add it anew without one"
-        )
-    return (
-        f"{who} another was shown, {shown}: if that is its new one, d360ctl ae add "
-        "it anew with that"
-    )
+        if known is None and self._callers is not None:
+            raise AssociationRejected(
+                1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
+            )
+        checkCertificate(known, request)

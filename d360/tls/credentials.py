@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL.crypto import X509, PKey
+from OpenSSL.crypto import X509
 
 from d360.errors import CertificateError
 
@@ -115,9 +115,9 @@ class Keys:
     @ivar chain: those between our certificate and its CA.
     """
 
-    key: PKey | None
+    key: _PrivateKey | None
     certificate: x509.Certificate | None
-    chain: Sequence[X509]
+    chain: Sequence[x509.Certificate]
     clientCAs: Sequence[X509]
     cas: Sequence[X509]
 
@@ -131,18 +131,17 @@ def keysOf(credentials: Credentials) -> Keys:
     own = _certificates(f"{section}.certificate", credentials.certificate)
     key = None
     if own:
-        private = _privateKey(f"{section}.key", credentials.key)
-        if private.public_key() != own[0].public_key():
+        key = _privateKey(f"{section}.key", credentials.key)
+        if key.public_key() != own[0].public_key():
             raise CertificateError(
                 f"{section}.key is not the key of the first certificate in "
                 f"{section}.certificate; give the two that were made together, our "
                 "own certificate before those of CAs"
             )
-        key = PKey.from_cryptography_key(private)
     return Keys(
         key,
         own[0] if own else None,
-        [X509.from_cryptography(one) for one in own[1:]],
+        own[1:],
         _authorities(f"{section}.client_ca", credentials.clientCA),
         _authorities(f"{section}.ca", credentials.ca),
     )
