@@ -20,6 +20,7 @@ from d360.conformance.facts import (
     nameOf,
 )
 from d360.conformance.rst import bullets, heading, paragraph, table
+from d360.conformance.security import transport
 from d360.dimse.opener import CONNECT_TIMEOUT, MAX_CONTEXTS
 from d360.dimse.operation import MAX_ELEMENTS
 from d360.metrics.exposition import REASONS
@@ -45,10 +46,11 @@ def network() -> Iterator[str]:
     yield from _characterSets()
     yield heading(1, "4.6. Security")
     yield paragraph(
-        """D360 has no DICOM security profile: it is meant for a network to which only
-        those have access who may use it. With ``dicom.require_known_callers`` it
-        rejects calling AE titles that are not among its remote AEs."""
+        """D360 supports secure transport connections, and no other security profile.
+        With ``dicom.require_known_callers`` it rejects calling AE titles that are not
+        among its remote AEs."""
     )
+    yield from transport()
 
 
 def _model() -> Iterator[str]:
@@ -196,7 +198,7 @@ def _configuration() -> Iterator[str]:
         [
             (f"``{key}``", f"``{_shown(value)}``")
             for key, value in options().items()
-            if key.startswith("dicom.")
+            if key.startswith(("dicom.", "tls."))
         ],
         (60, 40),
     )
@@ -230,7 +232,7 @@ def _configuration() -> Iterator[str]:
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return str(getattr(value, "value", value))
+    return str(getattr(value, "value", value)) or "none"
 
 
 def _characterSets() -> Iterator[str]:

@@ -33,6 +33,8 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 _servers: dict[str, TLSServer] = {}
 
+ADMINISTRATION = Path(__file__).parents[2] / "docs" / "administration.rst"
+
 #: Short times, for peers that take theirs.
 OTHERS = "[dicom]\nartim_timeout = 3\n"
 
@@ -379,3 +381,24 @@ class StartTests(SynchronousTestCase):
             )
         self.assertIn("the port is in use", line)
         self.assertIn("by tls.port", line)
+
+
+class DocumentedTests(SynchronousTestCase):
+    """The commands of C{docs/administration.rst} that make certificates."""
+
+    def test_commands(self) -> None:
+        """A server takes what they make, and DCMTK trusts it."""
+        folder = Path(self.mktemp()).absolute()
+        server = TLSServer(folder)
+        self.addCleanup(server.stop)
+        text = ADMINISTRATION.read_text("utf-8").partition("Making certificates\n")[2]
+        commands = re.findall(r"(?m)^    ((?:openssl|chmod) .*)$", text)[:4]
+        self.assertEqual(len(commands), 4)
+        for command in commands:
+            subprocess.run(
+                ["sh", "-c", command], cwd=folder, check=True, capture_output=True
+            )
+        server.start()
+        self.assertEqual(server.secureClient("echoscu").status, 0)
+        (state,) = server.get("/api/status")["certificates"]
+        self.assertEqual((state["subject"], state["days_left"]), ("CN=pacs", 364))
