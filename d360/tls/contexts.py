@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -97,6 +98,24 @@ def _usable(credentials: Credentials, options: dict[str, Any]) -> SSL.Context:
         ) from None
 
 
+@implementer(IOpenSSLTrustRoot)
+class _SystemCAs:
+    """
+    The CAs that the system knows. They are read once, and not by the reactor
+    for each host that is called: there are more than a hundred of them.
+    """
+
+    def __init__(self) -> None:
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_default_verify_paths()
+        self._store = context.get_cert_store()
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        """See L{IOpenSSLTrustRoot}."""
+        assert self._store is not None
+        context.set_cert_store(self._store)
+
+
 def clientOptions(profile: Profile, credentials: Credentials) -> ForHost:
     """
     For connections that we open: to hosts whose certificate is signed by
@@ -106,9 +125,10 @@ def clientOptions(profile: Profile, credentials: Credentials) -> ForHost:
     """
     keys = keysOf(credentials)
     options = _ownOptions(profile, keys)
-    root: Any = None
     if keys.cas:
         root = trustRootFromCertificates([Certificate(one) for one in keys.cas])
+    else:
+        root = _SystemCAs()
     # That our own certificate can be used.
     _usable(credentials, options)
 

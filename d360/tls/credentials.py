@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 from cryptography import x509
@@ -132,7 +133,7 @@ def keysOf(credentials: Credentials) -> Keys:
     key = None
     if own:
         key = _privateKey(f"{section}.key", credentials.key)
-        if key.public_key() != own[0].public_key():
+        if key.public_key() != _publicKey(f"{section}.certificate", own[0]):
             raise CertificateError(
                 f"{section}.key is not the key of the first certificate in "
                 f"{section}.certificate; give the two that were made together, our "
@@ -160,6 +161,16 @@ def _certificates(option: str, text: str) -> list[x509.Certificate]:
         raise CertificateError(
             f"{option} has no certificate in PEM, which begins with -----BEGIN "
             "CERTIFICATE-----; openssl x509 -inform DER makes it of DER"
+        ) from None
+
+
+def _publicKey(option: str, certificate: x509.Certificate) -> Any:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            f"{option} has a key that TLS cannot use ({error}); make one with RSA or "
+            "an elliptic curve"
         ) from None
 
 

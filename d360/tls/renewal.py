@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from attrs import frozen
 from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -45,6 +46,20 @@ class ITakesCredentials(Protocol):
         """
 
 
+@frozen
+class _Found:
+    """
+    What was read, and can be used.
+
+    @ivar certificate: ours, if there is one.
+    @ivar use: has it used.
+    """
+
+    credentials: Credentials
+    certificate: x509.Certificate | None
+    use: Callable[[], None]
+
+
 class Renewed:
     """
     The credentials of one use, from files.
@@ -69,9 +84,7 @@ class Renewed:
         self._current: Credentials | None = None
         self.certificate: x509.Certificate | None = None
 
-    def read(
-        self, anyway: bool = True
-    ) -> tuple[Credentials, Callable[[], None]] | None:
+    def read(self, anyway: bool = True) -> _Found | None:
         """
         What to L{take}, if it has changed. Blocks.
 
@@ -87,14 +100,15 @@ class Renewed:
         credentials = self._files.read()
         if credentials == self._current:
             return None
-        return credentials, self._taker.prepare(credentials)
+        certificate = keysOf(credentials).certificate
+        return _Found(credentials, certificate, self._taker.prepare(credentials))
 
-    def take(self, credentials: Credentials, use: Callable[[], None]) -> None:
+    def take(self, found: _Found) -> None:
         """Use what was read."""
-        use()
-        self._current = credentials
-        self.certificate = keysOf(credentials).certificate
-        self._renewed(credentials)
+        found.use()
+        self._current = found.credentials
+        self.certificate = found.certificate
+        self._renewed(found.credentials)
 
 
 @implementer(ICertificates)
@@ -135,7 +149,7 @@ class Certificates:
         for each in self._renewed:
             found = each.read()
             if found is not None:
-                each.take(*found)
+                each.take(found)
 
     def watch(self) -> bool:
         """
@@ -178,9 +192,13 @@ class Certificates:
                 why=str(error),
             )
             return
+        except Exception:
+            # The next look may be luckier.
+            self._log.failure("cannot look at the certificate for {use}", use=each.use)
+            return
         if found is None:
             return
-        each.take(*found)
+        each.take(found)
         self._log.info(
             "the certificate for {use} was read again; new connections use it",
             use=each.use,

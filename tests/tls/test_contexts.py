@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -191,6 +192,21 @@ class HandshakeTests(HandshakeTestCase):
         """Without C{ca}, those of the system's decide; ours is none of them."""
         self.connecting = Connecting(PROFILE)
         self.assertNoTalk(self.meet(), "refuses", "not to be trusted")
+
+    def test_ofTheSystem(self) -> None:
+        """A CA that the system knows, which is whatever OpenSSL is told."""
+        path = Path(self.mktemp())
+        path.write_text(CA.pem)
+        load = SSL.Context.set_default_verify_paths
+
+        def known(context: SSL.Context) -> None:
+            load(context)
+            context.load_verify_locations(str(path))
+
+        self.patch(SSL.Context, "set_default_verify_paths", known)
+        self.connecting = Connecting(PROFILE)
+        for host in ("127.0.0.1", "localhost"):
+            self.assertTalk(self.meet(host))
 
     def test_expired(self) -> None:
         """A server whose certificate has ended."""

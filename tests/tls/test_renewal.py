@@ -23,6 +23,9 @@ from tests.tls.making import Issued, issue
 
 DAY = 86400.0
 
+#: As it is, whatever a test does to it.
+READ = Files.read
+
 
 class Taker(Accepting):
     """Notes what is used."""
@@ -157,6 +160,19 @@ class CertificatesTests(SynchronousTestCase):
         for _ in range(2):
             self.successResultOf(self.certificates.reload())
         self.assertEqual(len(self.logged(LogLevel.error)), 2)
+
+    def test_failure(self) -> None:
+        """What nobody has thought of is logged, and it goes on looking."""
+        self.begin()
+        self.patch(Files, "read", lambda files: 1 / 0)
+        self.put(issue("second"))
+        self.clock.advance(LOOK)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.flushLoggedErrors()
+        self.patch(Files, "read", READ)
+        self.put(issue("third"))
+        self.clock.advance(LOOK)
+        self.assertEqual(len(self.taker.used), 2)
 
     def test_turns(self) -> None:
         """One look at a time; the end waits for the last."""
