@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet._sslverify import ClientTLSOptions
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IReactorTime,
@@ -22,7 +21,7 @@ from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
     DiffieHellmanParameters,
-    optionsForClientTLS,
+    platformTrust,
     trustRootFromCertificates,
 )
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -31,12 +30,6 @@ from zope.interface import implementer
 from d360.errors import CertificateError
 from d360.tls.credentials import Credentials, Keys, keysOf
 from d360.tls.profiles import GROUP, Profile
-
-#: Hosts whose options are kept. A remote AE has one, so there are few.
-_MOST_HOSTS = 1000
-
-#: Makes the options for connections to a host.
-ForHost = Callable[[str], IOpenSSLClientConnectionCreator]
 
 
 def _ownOptions(profile: Profile, keys: Keys) -> dict[str, Any]:
@@ -78,16 +71,18 @@ def serverContext(
             "caCerts": list(keys.clientCAs),
             "requireCertificate": requireCertificate,
         }
-    context = _usable(credentials, options)
+    context: SSL.Context = _usable(credentials, options).getContext()
     if not keys.clientCAs:
         context.set_verify(SSL.VERIFY_PEER, _acceptAny)
     return context
 
 
-def _usable(credentials: Credentials, options: dict[str, Any]) -> SSL.Context:
+def _usable(credentials: Credentials, options: dict[str, Any]) -> CertificateOptions:
+    """With their context, which is made but once."""
     try:
-        context: SSL.Context = CertificateOptions(**options).getContext()
-        return context
+        found = CertificateOptions(**options)
+        found.getContext()
+        return found
     except SSL.Error as error:
         # Such as a key that is too short for OpenSSL's security level.
         said = error.args[0][-1][-1] if error.args and error.args[0] else "no reason"
@@ -98,46 +93,22 @@ def _usable(credentials: Credentials, options: dict[str, Any]) -> SSL.Context:
         ) from None
 
 
-@implementer(IOpenSSLTrustRoot)
-class _SystemCAs:
+def clientOptions(profile: Profile, credentials: Credentials) -> CertificateOptions:
     """
-    The CAs that the system knows. They are read once, and not by the reactor
-    for each host that is called: there are more than a hundred of them.
-    """
-
-    def __init__(self) -> None:
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_default_verify_paths()
-        self._store = context.get_cert_store()
-
-    def _addCACertsToContext(self, context: SSL.Context) -> None:
-        """See L{IOpenSSLTrustRoot}."""
-        assert self._store is not None
-        context.set_cert_store(self._store)
-
-
-def clientOptions(profile: Profile, credentials: Credentials) -> ForHost:
-    """
-    For connections that we open: to hosts whose certificate is signed by
-    C{ca}, or by a CA of the system's where that is empty, and names them.
+    For connections that we open: to servers whose certificate is signed by
+    C{ca}, or by a CA of the system's where that is empty. These are read now, for
+    there are more than a hundred of them.
 
     @raise CertificateError: these credentials cannot be used.
     """
     keys = keysOf(credentials)
     options = _ownOptions(profile, keys)
     if keys.cas:
-        root = trustRootFromCertificates([Certificate(one) for one in keys.cas])
+        cas = [Certificate(one) for one in keys.cas]
+        options["trustRoot"] = trustRootFromCertificates(cas)
     else:
-        root = _SystemCAs()
-    # That our own certificate can be used.
-    _usable(credentials, options)
-
-    def forHost(host: str) -> IOpenSSLClientConnectionCreator:
-        return optionsForClientTLS(
-            host, trustRoot=root, extraCertificateOptions=dict(options)
-        )
-
-    return forHost
+        options["trustRoot"] = platformTrust()
+    return _usable(credentials, options)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -183,8 +154,7 @@ class Connecting:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        self._forHost = clientOptions(profile, Credentials("tls"))
-        self._hosts: dict[str, IOpenSSLClientConnectionCreator] = {}
+        self._options = clientOptions(profile, Credentials("tls"))
 
     def prepare(self, credentials: Credentials) -> Callable[[], None]:
         """
@@ -192,11 +162,10 @@ class Connecting:
 
         @raise CertificateError: likewise.
         """
-        forHost = clientOptions(self._profile, credentials)
+        options = clientOptions(self._profile, credentials)
 
         def use() -> None:
-            self._forHost = forHost
-            self._hosts = {}
+            self._options = options
 
         return use
 
@@ -208,11 +177,9 @@ class Connecting:
 
         @param host: a name or an IP address, which its certificate must have.
         """
-        if host not in self._hosts:
-            if len(self._hosts) >= _MOST_HOSTS:
-                self._hosts = {}
-            self._hosts[host] = self._forHost(host)
-        secured: IStreamClientEndpoint = wrapClientTLS(self._hosts[host], endpoint)
+        # optionsForClientTLS would make a context for each host.
+        toHost = ClientTLSOptions(self._options.clientConnectionForTLS, host)
+        secured: IStreamClientEndpoint = wrapClientTLS(toHost, endpoint)
         return secured
 
 
