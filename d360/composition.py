@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from d360.audit.services import AuditedAdmission, AuditedServices
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
+from d360.doors import PLAIN, SECURE
 from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
@@ -49,6 +50,7 @@ from d360.services.storage import StorageService
 from d360.services.verification import VerificationService
 from d360.services.worklist import WorklistService
 from d360.shared import SharedNumber
+from d360.tls.contexts import Both
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
 from d360.ul.settings import UpperLayerSettings
@@ -300,7 +302,7 @@ class Requesting:
 
 
 def makeRequesting(
-    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics
+    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics, tls: Both
 ) -> Requesting:
     """What a process requests associations with."""
     opener = AssociationOpener(
@@ -311,6 +313,7 @@ def makeRequesting(
             idleTimeout=dicom.responseTimeout,
             answerTimeout=dicom.responseTimeout,
         ),
+        tls.connecting.secure,
     )
     sender = Sender(stores.archive, stores.index, stores.transcoder, reactor)
     return Requesting(opener, CountingOpener(opener, metrics), sender)
@@ -337,12 +340,14 @@ class Serving:
     """
     What serves the associations of peers.
 
+    @ivar doors: what serves the connections of each door, see L{d360.doors}.
     @ivar finish: see L{d360.server.IConnections}, as the next three.
     """
 
     storage: StorageService
     associations: Associations
     factory: UpperLayerFactory
+    doors: Mapping[str, Any]
     finish: Callable[[str], None]
     closeUnassociated: Callable[[str], None]
     whenEmpty: Callable[[], Deferred[None]]
@@ -351,12 +356,13 @@ class Serving:
 
 def makeServing(
     reactor: Any,
-    dicom: DICOM,
+    configuration: Configuration,
     stores: Stores,
     requesting: Requesting,
     commitments: Commitments,
     recovery: Recovery,
     metrics: Metrics,
+    tls: Both,
     audit: IAudit,
     share: int | None = None,
     changed: Callable[[], None] = lambda: None,
@@ -366,6 +372,7 @@ def makeServing(
         who hands connections over counts these.
     @param changed: see L{UpperLayerFactory}.
     """
+    dicom = configuration.dicom
     storage = StorageService(
         stores.archive,
         stores.index,
@@ -383,6 +390,7 @@ def makeServing(
         dicom.requireKnownCallers,
         dicom.defaultPermissions,
         share,
+        certain=configuration.tls.port > 0,
     )
     services = _makeServices(
         reactor, dicom, stores, requesting, storage, commitments, admission, audit
@@ -404,6 +412,7 @@ def makeServing(
         storage,
         associations,
         factory,
+        {PLAIN: factory, SECURE: tls.accepting.over(factory, reactor)},
         finish=associations.finish,
         closeUnassociated=factory.closeUnassociated,
         whenEmpty=factory.whenEmpty,

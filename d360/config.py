@@ -16,6 +16,7 @@ from attrs import evolve, field, fields, frozen, has
 from d360.addresses import readAETitle, readPermissions, readSyslog
 from d360.errors import ConfigurationError
 from d360.model import ALL_PERMISSIONS, Duplicates, Permission
+from d360.tls.profiles import PROFILES
 
 T = TypeVar("T")
 
@@ -105,6 +106,14 @@ def _path(value: Any) -> Path:
     return Path(text).expanduser()
 
 
+def _file(value: Any) -> str:
+    """Relative to the working directory, which may be another one later."""
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("a path")
+    return str(Path.cwd() / Path(text).expanduser()) if text else ""
+
+
 @frozen
 class DICOM:
     """The DICOM side: section C{[dicom]}; times in seconds."""
@@ -112,6 +121,7 @@ class DICOM:
     aeTitle: str = _option("D360PACS", readAETitle)
     address: str = _option("127.0.0.1", _address)
     port: int = _option(104, _number(0, 65535))
+    plain: bool = _option(True, _boolean)
     maxPDULength: int = _option(65534, _number(4096, 1048576))
     acceptAnyCalledAE: bool = _option(False, _boolean)
     requireKnownCallers: bool = _option(False, _boolean)
@@ -129,13 +139,37 @@ class DICOM:
 
 
 @frozen
+class TLS:
+    """
+    DICOM over TLS: section C{[tls]}. The files are PEM, empty for none.
+
+    @ivar port: 0 for none.
+    @ivar clientCA: of the certificates that clients show.
+    @ivar ca: of the servers that we connect to.
+    """
+
+    port: int = _option(0, _number(0, 65535))
+    address: str = _option("127.0.0.1", _address)
+    certificate: str = _option("", _file)
+    key: str = _option("", _file)
+    clientCA: str = _option("", _file)
+    requireClientCertificate: bool = _option(False, _boolean)
+    ca: str = _option("", _file)
+    profile: str = _option("bcp195", _oneOf(*PROFILES))
+
+
+@frozen
 class Web:
-    """The second port: section C{[web]}."""
+    """
+    The second port: section C{[web]}; with TLS, if there is a certificate.
+    """
 
     address: str = _option("127.0.0.1", _address)
     port: int = _option(8360, _number(0, 65535))
     token: str = _option("", _token, secret=True)
     monitoringToken: str = _option("", _token, secret=True)
+    certificate: str = _option("", _file)
+    key: str = _option("", _file)
 
 
 @frozen
@@ -204,6 +238,7 @@ class Configuration:
     minFreeSpace: int = _option(1024, _number(0, 1 << 30))
     workers: int = _option(0, _number(0, 64))
     dicom: DICOM = _section(DICOM)
+    tls: TLS = _section(TLS)
     web: Web = _section(Web)
     database: Database = _section(Database)
     worklist: Worklist = _section(Worklist)
@@ -227,7 +262,7 @@ class Configuration:
 
 
 #: Words whose capitals are not those of a plain camelCase name.
-_ACRONYMS = {"ae": "AE", "id": "ID", "pdu": "PDU"}
+_ACRONYMS = {"ae": "AE", "ca": "CA", "id": "ID", "pdu": "PDU"}
 
 
 def _name(key: str) -> str:
@@ -270,7 +305,32 @@ def _read(kind: type[T], table: dict[str, Any], prefix: str) -> T:
     return kind(**values)
 
 
+def _checkCertificates(configuration: Configuration) -> None:
+    dicom, tls, web = configuration.dicom, configuration.tls, configuration.web
+    for name, section in (("tls", tls), ("web", web)):
+        if bool(section.certificate) != bool(section.key):
+            raise ConfigurationError(
+                f"{name}.certificate and {name}.key belong together: give both; one "
+                "file may have both in it"
+            )
+    if tls.port and not tls.certificate:
+        raise ConfigurationError(
+            "tls.port needs tls.certificate and tls.key; see docs/administration.rst "
+            "for how they are made"
+        )
+    if tls.requireClientCertificate and not tls.clientCA:
+        raise ConfigurationError(
+            "tls.require_client_certificate needs tls.client_ca: whose certificates "
+            "are good"
+        )
+    if not dicom.plain and not tls.port:
+        raise ConfigurationError(
+            "dicom.plain = false leaves no port for DICOM: set tls.port, such as 2762"
+        )
+
+
 def _check(configuration: Configuration) -> Configuration:
+    _checkCertificates(configuration)
     web = configuration.web
     if not ipaddress.ip_address(web.address).is_loopback and not web.token:
         raise ConfigurationError(

@@ -23,6 +23,13 @@ class ConfigurationError(StartupError):
     """An option or a line of the configuration file is wrong."""
 
 
+class CertificateError(StartupError):
+    """
+    A certificate or a key for TLS cannot be used. While the server runs it is
+    no reason to end: it goes on with what it had.
+    """
+
+
 class DIMSEError(D360Error):
     """
     Raised by a service class, it is the answer to the operation.

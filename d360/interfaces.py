@@ -32,7 +32,13 @@ if TYPE_CHECKING:
         User,
     )
     from d360.logs import ContextLogger
-    from d360.metrics.values import LiveAssociation, LogEvent, RateHistory, WorkerState
+    from d360.metrics.values import (
+        CertificateState,
+        LiveAssociation,
+        LogEvent,
+        RateHistory,
+        WorkerState,
+    )
     from d360.model import (
         Announcement,
         AssociationRequest,
@@ -1094,3 +1100,16 @@ class IReindex(Interface):
 
     def stop() -> Deferred[None]:
         """End it after the file under way; running it again goes on."""
+
+
+class ICertificates(Interface):
+    """The certificates that we show to peers (PS3.15 Annex B)."""
+
+    def states() -> tuple[CertificateState, ...]:
+        """Those in use, and how long they are valid. A plain call."""
+
+    def reload() -> Deferred[None]:
+        """
+        Read their files now. One that cannot be used is logged, and the one
+        before it stays.
+        """

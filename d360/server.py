@@ -193,6 +193,26 @@ class IDatabase(Protocol):
         """Disconnect from it, and stop it if it is ours."""
 
 
+class ICertificateFiles(Protocol):
+    """The files of the certificates, as the server opens and closes them."""
+
+    def load(self) -> None:
+        """
+        Read them. Blocks; called while the server may have the privilege.
+
+        @raise StartupError: they cannot be used.
+        """
+
+    def watch(self) -> bool:
+        """The reactor runs: see to new ones from now on, if there are any."""
+
+    def reload(self) -> Deferred[None]:
+        """See to them now."""
+
+    def stop(self) -> Deferred[None]:
+        """End it."""
+
+
 class IThreads(Protocol):
     """Threads that the server starts and ends."""
 
@@ -221,6 +241,7 @@ class Parts:
 
     directory: DataDirectory
     makeLogObserver: Callable[[], ILogObserver]
+    certificates: ICertificateFiles
     ports: Ports
     database: IDatabase
     threads: IThreads
@@ -255,6 +276,7 @@ class Server(Service):
     def privilegedStartService(self) -> None:
         """See L{Service.privilegedStartService}."""
         raiseOpenFiles()
+        self._parts.certificates.load()
         self._parts.ports.take()
 
     def startService(self) -> None:
@@ -281,6 +303,9 @@ class Server(Service):
         # which a supervisor takes for a crash.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stopped)
+        if self._parts.certificates.watch():
+            # Where there are none, a terminal that is closed ends the server.
+            signal.signal(signal.SIGHUP, self._hungUp)
         self._parts.database.watch()
         self._opening = self._recoverAndServe()
         self._opening.addErrback(self._cannotOpen)
@@ -311,6 +336,16 @@ class Server(Service):
             _log.info("{name} received", name=name)
             self._reactor.stop()
 
+    def _hungUp(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        if self.running:
+            _log.info("SIGHUP received: certificates are read again")
+            self._parts.certificates.reload().addErrback(
+                lambda failure: _log.failure("cannot read certificates", failure)
+            )
+
     def _cannotOpen(self, failure: Any) -> None:
         if self.running:
             _log.failure("cannot begin", failure)
@@ -332,6 +367,7 @@ class Server(Service):
             self._reactor, parts, parts.shutdownTimeout, "the server stops"
         )
         await parts.stopWork()
+        await parts.certificates.stop()
         await parts.database.close()
         parts.threads.stop()
         parts.directory.close()

@@ -6,7 +6,7 @@ and what all processes are made of in L{d360.composition}.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet import reactor as _reactor
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogPublisher
 from twisted.web.server import Site
 
@@ -51,6 +52,15 @@ from d360.composition import (
     workersOf,
 )
 from d360.config import Configuration
+from d360.doors import (
+    PLAIN,
+    SECURE,
+    Security,
+    certificateReadings,
+    listenersOf,
+    makeSecurity,
+    warnOfDoors,
+)
 from d360.errors import StartupError
 from d360.index.database import PostgreSQLIndex
 from d360.index.embedded import EmbeddedServer
@@ -62,6 +72,7 @@ from d360.interfaces import (
     IRecentEvents,
     IWorkers,
 )
+from d360.listening import listenTCP
 from d360.logs import FileObserver, RecentEvents, fileObserver, setThreshold
 from d360.metrics.counters import Metrics, Work
 from d360.metrics.exposition import Exposition, Reading
@@ -81,7 +92,6 @@ from d360.options import Options
 from d360.server import (
     DataDirectory,
     IConnections,
-    Listener,
     Parts,
     Ports,
     Server,
@@ -178,6 +188,7 @@ class _Own:
     stores: Stores
     changes: SharedNumber
     metrics: Metrics
+    security: Security
     requesting: Requesting
     recovery: Recovery
     reindex: Reindex
@@ -195,8 +206,9 @@ def _makeOwn(configuration: Configuration) -> _Own:
     stores = makeStores(reactor, portion, lambda: database.url, database.kind, changes)
     database.index = stores.index
     metrics = Metrics(reactor)
-    requesting = makeRequesting(reactor, portion.dicom, stores, metrics)
     auditing = makeAudit(reactor, configuration, stores)
+    security = makeSecurity(configuration, stores.threads.run, reactor)
+    requesting = makeRequesting(reactor, portion.dicom, stores, metrics, security.tls)
     worklist = configuration.worklist
     return _Own(
         configuration,
@@ -205,6 +217,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         stores,
         changes,
         metrics,
+        security,
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
@@ -254,6 +267,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
     workers = watched.workers
     verification = VerificationSCU(own.requesting.counted, reactor)
     studies = Studies(archive, index)
+    certificates = own.security.certificates
     status = StatusResource(
         title,
         watched.associations,
@@ -261,6 +275,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         index,
         archive,
         stores.freeSpace,
+        certificates,
         reactor,
         partial(auditState, configuration, watched.readings),
     )
@@ -283,7 +298,11 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         *tokens,
         own.auditing.audit,
     )
-    readings = [*watched.readings, *diskReadings(stores.freeSpace)]
+    readings = [
+        *watched.readings,
+        *diskReadings(stores.freeSpace),
+        *certificateReadings(certificates),
+    ]
     exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
@@ -294,18 +313,19 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
 
 def _makeParts(
     own: _Own,
-    listener: Listener,
+    doors: Mapping[str, Any],
     watched: _Watched,
     connections: IConnections,
+    listen: Callable[..., IListeningPort] = listenTCP,
     **others: Any,
 ) -> Parts:
     """
-    @param listener: for DICOM.
+    @param doors: see L{listenersOf}, as for C{listen}.
     @param others: further arguments of L{Parts}.
     """
     configuration, stores = own.configuration, own.stores
-    dicom, web = configuration.dicom, configuration.web
     site = _makeSite(own, watched)
+    listeners = listenersOf(configuration, doors, site, own.security, reactor, listen)
     setThreshold(configuration.log.level)
 
     def prepare() -> None:
@@ -314,10 +334,8 @@ def _makeParts(
 
     return Parts(
         directory=DataDirectory(configuration.dataDirectory),
-        ports=Ports(
-            reactor,
-            [listener, Listener("web", "--web-port", web.address, web.port, site)],
-        ),
+        certificates=own.security.certificates,
+        ports=Ports(reactor, listeners),
         database=own.database,
         threads=stores.threads,
         prepareArchive=prepare,
@@ -325,7 +343,7 @@ def _makeParts(
         closeUnassociated=connections.closeUnassociated,
         whenEmpty=connections.whenEmpty,
         abortAll=connections.abortAll,
-        ready=f"D360 {__version__}, {dicom.aeTitle},",
+        ready=f"D360 {__version__}, {configuration.dicom.aeTitle},",
         **others,
     )
 
@@ -343,6 +361,14 @@ async def _recover(own: _Own) -> int:
     await own.stores.freeSpace.start()
     warnOfOpenFiles(own.configuration)
     return found
+
+
+def _begin(own: _Own) -> None:
+    """All is there, and about to be served."""
+    warnOfDoors(own.configuration)
+    own.care.start()
+    own.commitments.start()
+    own.auditing.applicationStarts()
 
 
 @asynchronous
@@ -363,12 +389,13 @@ def _makeAlone(configuration: Configuration) -> Server:
     audit = own.auditing.audit
     serving = makeServing(
         reactor,
-        dicom,
+        configuration,
         stores,
         own.requesting,
         own.commitments,
         own.recovery,
         own.metrics,
+        own.security.tls,
         audit,
     )
     watched = _Watched(
@@ -384,9 +411,7 @@ def _makeAlone(configuration: Configuration) -> Server:
     @asynchronous
     async def recover() -> int:
         found = await _recover(own)
-        own.care.start()
-        own.commitments.start()
-        own.auditing.applicationStarts()
+        _begin(own)
         return found
 
     @asynchronous
@@ -399,7 +424,7 @@ def _makeAlone(configuration: Configuration) -> Server:
 
     parts = _makeParts(
         own,
-        Listener("DICOM", "--port", dicom.address, dicom.port, serving.factory),
+        serving.doors,
         watched,
         serving,
         makeLogObserver=lambda: LogPublisher(_fileObserver(configuration), own.events),
@@ -482,6 +507,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
     own, dicom = _makeOwn(configuration), configuration.dicom
     log, events = _LogOfAll(configuration, own.events), AllEvents(own.events)
     workers = _makeWorkers(own, log, events)
+    own.security.tellOthers(workers.tell)
 
     @asynchronous
     async def recover() -> int:
@@ -489,9 +515,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         numberAssociations(workers.count + 1, workers.count + 1)
         found = await _recover(own)
         found += await workers.start()
-        own.care.start()
-        own.commitments.start()
-        own.auditing.applicationStarts()
+        _begin(own)
         return found
 
     @asynchronous
@@ -503,11 +527,10 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
 
     parts = _makeParts(
         own,
-        Listener(
-            "DICOM", "--port", dicom.address, dicom.port, Doorway(workers), listen
-        ),
+        {door: Doorway(workers, door) for door in (PLAIN, SECURE)},
         _watchAll(own, workers, events),
         workers,
+        listen,
         makeLogObserver=log.open,
         recover=recover,
         stopWork=stopWork,

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -36,6 +37,7 @@ from d360.composition import (
     processReadings,
 )
 from d360.config import load
+from d360.doors import CREDENTIALS, makeTLS, useCredentials
 from d360.errors import ArchiveError, DatabaseError
 from d360.logs import ContextLogger, LineObserver, RecentEvents, setThreshold
 from d360.metrics.counters import Metrics
@@ -111,16 +113,18 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     metrics = Metrics(reactor)
     recovery = Recovery(stores.archive, stores.index, reactor)
     auditing = makeAudit(reactor, configuration, stores)
-    requesting = makeRequesting(reactor, configuration.dicom, stores, metrics)
+    tls = makeTLS(configuration.tls)
+    requesting = makeRequesting(reactor, configuration.dicom, stores, metrics, tls)
     commitments = makeCommitments(reactor, configuration.dicom, stores, requesting)
     serving = makeServing(
         reactor,
-        configuration.dicom,
+        configuration,
         stores,
         requesting,
         commitments,
         recovery,
         metrics,
+        tls,
         auditing.audit,
         begin.maxAssociations,
         wire.changed,
@@ -151,7 +155,15 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         )
 
     questions = _questions(begin.number, stores, serving, metrics, auditing)
-    return Work(serving.factory, numbers, questions, open_, close)
+    return Work(
+        serving.factory,
+        serving.doors,
+        {CREDENTIALS: partial(useCredentials, tls)},
+        numbers,
+        questions,
+        open_,
+        close,
+    )
 
 
 def _questions(

@@ -151,6 +151,25 @@ class ConfigurationTests(SynchronousTestCase):
             path = self.write(f"[audit]\n{text}\n")
             self.assertEqual(load(path, {}).auditFile, expected)
 
+    def test_certificates(self) -> None:
+        """What belongs together is given together."""
+        own = 'certificate = "a"\nkey = "b"\n'
+        for text, words in (
+            ("[tls]\nport = 2762", "tls.port needs tls.certificate"),
+            ('[tls]\ncertificate = "a"', "tls.key belong together"),
+            ('[web]\nkey = "a"', "web.certificate and web.key belong together"),
+            ("[tls]\nrequire_client_certificate = true", "needs tls.client_ca"),
+            ("[dicom]\nplain = false", "set tls.port"),
+            ('[tls]\nprofile = "ssl3"', '"bcp195" or "bcp195-modified"'),
+            ("[tls]\ncertificate = 3", "a text in quotes"),
+        ):
+            self.assertIn(words, self.refused(text), text)
+        path = self.write(f"[dicom]\nplain = false\n[tls]\nport = 2762\n{own}")
+        tls = load(path, {}).tls
+        self.assertEqual((tls.port, tls.profile), (2762, "bcp195"))
+        self.assertEqual(tls.certificate, str(Path.cwd() / "a"))
+        self.assertEqual(tls.clientCA, "")
+
     def test_webNeedsToken(self) -> None:
         """The web is on loopback, or it has a token."""
         self.assertIn("web.token", self.refused('web.address = "0.0.0.0"'))

@@ -103,6 +103,9 @@ class ServerTests(SynchronousTestCase):
         self.parts = Parts(
             directory=directory,
             makeLogObserver=world.step("log", self.events.append),
+            certificates=world.part(
+                "certificates", "load", "watch", reload=None, stop=None
+            ),
             ports=ports,
             database=world.part("database", "open", "watch", close=None),
             threads=world.part("threads", "start", "stop"),
@@ -137,14 +140,16 @@ class ServerTests(SynchronousTestCase):
     def test_opening(self) -> None:
         """Ports first, while there may be a privilege; served when all is ready."""
         self.server.privilegedStartService()
-        self.assertEqual(self.world.calls, ["ports.take"])
+        privileged = ["certificates.load", "ports.take"]
+        self.assertEqual(self.world.calls, privileged)
         self.server.startService()
-        before = ["ports.take", "directory.open", "log", "archive", "database.open"]
+        before = [*privileged, "directory.open", "log", "archive", "database.open"]
         self.assertEqual(self.world.calls, [*before, "threads.start"])
         (running,) = self.reactor.whenRunning
         running()
         self.assertEqual(
-            self.world.calls[6:], ["database.watch", "recover", "ports.serve"]
+            self.world.calls[7:],
+            ["certificates.watch", "database.watch", "recover", "ports.serve"],
         )
         self.assertIn(
             "server: D360 of a test, is ready: DICOM on 127.0.0.1:104", self.texts()
@@ -182,12 +187,23 @@ class ServerTests(SynchronousTestCase):
         self.assertNotIn("ports.serve", self.world.calls)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_hungUp(self) -> None:
+        """SIGHUP has certificates read again, if there are any."""
+        self.start()
+        self.assertNotIn(signal.SIGHUP, self.signals)
+        self.parts.certificates.watch = lambda: True
+        self.start()
+        self.signals[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertIn("certificates.reload", self.world.calls)
+        self.assertTrue(any("SIGHUP" in text for text in self.texts()))
+
     def test_startupErrors(self) -> None:
         """What cannot be opened is a StartupError, and nothing after it is."""
         for name, calls in (
-            ("ports.take", 1),
-            ("directory.open", 2),
-            ("database.open", 5),
+            ("certificates.load", 1),
+            ("ports.take", 2),
+            ("directory.open", 3),
+            ("database.open", 6),
         ):
             self.world.calls.clear()
             self.world.raises = {name: StartupError("do something")}
@@ -220,6 +236,7 @@ class ServerTests(SynchronousTestCase):
                 "finish",
                 "whenEmpty",
                 "stopWork",
+                "certificates.stop",
                 "database.close",
                 "threads.stop",
                 "directory.close",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,15 +28,25 @@ class Refused(Exception):
         self.status = status
 
 
+def _trust(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no PEM"
+        raise Refused(f"cannot read the CA {ca!r}: {why}; see --ca") from None
+
+
 class Server:
     """
     A D360 server's HTTP side.
 
     @param url: such as C{http://127.0.0.1:8360}.
     @param token: its C{web.token}, or empty.
+    @param ca: a PEM file of the CA of its certificate; empty for those that the
+        system knows.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, ca: str = "") -> None:
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -44,7 +56,7 @@ class Server:
             raise Refused(f"{url!r} is no URL; give one like {DEFAULT_URL}")
         self._url = url
         self._kind: Callable[..., http.client.HTTPConnection] = (
-            http.client.HTTPSConnection
+            partial(http.client.HTTPSConnection, context=_trust(ca))
             if parts.scheme == "https"
             else http.client.HTTPConnection
         )
@@ -83,6 +95,16 @@ class Server:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             data = response.read()
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(
+                f"the certificate of {self._url} is not to be trusted "
+                f"({error.verify_message}); give the CA that signed it by --ca"
+            ) from None
+        except ssl.SSLError as error:
+            raise Refused(
+                f"what answers at {self._url} does not speak TLS as we do "
+                f"({error.strerror}); is it http://?"
+            ) from None
         except OSError as error:
             raise Refused(
                 f"no D360 answers at {self._url} ({error}); is it running, and is "

@@ -27,6 +27,7 @@ examples:
   d360ctl --json status | jq .counts.studies
   d360ctl reindex
   d360ctl --url http://pacs:8360 --token SECRET reindex --full --prune
+  d360ctl --url https://pacs:8360 --ca ca.pem status
   d360ctl ae add WS1 127.0.0.1 11113
   d360ctl ae echo WS1
   d360ctl worklist add step.json
@@ -89,6 +90,12 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
         print(f"  database      {database['kind']} PostgreSQL {database['version']}")
     else:
         print(f"  database      {database['kind']} PostgreSQL, NOT AVAILABLE")
+    for one in answer["certificates"]:
+        left = f"{one['days_left']} days left" if one["days_left"] >= 0 else "EXPIRED"
+        print(
+            f"  certificate   {one['use']}, {one['subject']}, until "
+            f"{one['expires'][:10]}, {left}"
+        )
     counts = answer["counts"]
     if counts is not None:
         print(
@@ -252,6 +259,11 @@ def _common() -> Parser:
         "--url", help=f"where the server's web port is (or D360_URL; {DEFAULT_URL})"
     )
     parser.add_argument("--token", help="the server's web.token (or D360_TOKEN)")
+    parser.add_argument(
+        "--ca",
+        help="for https: a PEM file of the CA of the server's certificate (or "
+        "D360_CA; those that the system knows)",
+    )
     parser.add_argument("--json", action="store_true", help="JSON, for scripts")
     return parser
 
@@ -347,11 +359,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     defaults = argparse.Namespace(
         url=os.environ.get("D360_URL", DEFAULT_URL),
         token=os.environ.get("D360_TOKEN", ""),
+        ca=os.environ.get("D360_CA", ""),
         json=False,
     )
     arguments = _parser().parse_args(argv, defaults)
     try:
-        arguments.run(Server(arguments.url, arguments.token), arguments)
+        server = Server(arguments.url, arguments.token, arguments.ca)
+        arguments.run(server, arguments)
         # Not only at the end, where nobody would say what is wrong.
         sys.stdout.flush()
     except Refused as refused:

@@ -27,6 +27,7 @@ from d360.interfaces import (
     IArchive,
     IAssociations,
     IAudit,
+    ICertificates,
     IFreeSpace,
     IIndex,
     IReindex,
@@ -56,11 +57,13 @@ class StatusResource(JSONResource):
         index: IIndex,
         archive: IArchive,
         freeSpace: IFreeSpace,
+        certificates: ICertificates,
         clock: IReactorTime,
         audit: Callable[[], dict[str, Any]],
     ) -> None:
         super().__init__()
         self._audit = audit
+        self._certificates = certificates
         self._aeTitle = aeTitle
         self._associations = associations
         self._workers = workers
@@ -71,7 +74,7 @@ class StatusResource(JSONResource):
         self._startedAt = clock.seconds()
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """Version, uptime, associations, workers, counts, database and disk."""
+        """What there is to know at a glance."""
         asking = self._workers.refresh("counters")
         database = await self._index.state()
         counts = None
@@ -94,6 +97,16 @@ class StatusResource(JSONResource):
             "workers": [
                 asdict(state) | {"since": rfc3339(state.since)}
                 for state in self._workers.states()
+            ],
+            "certificates": [
+                {
+                    "use": state.use,
+                    "subject": state.subject,
+                    "fingerprint": state.fingerprint,
+                    "expires": rfc3339(state.expires),
+                    "days_left": state.daysLeft,
+                }
+                for state in self._certificates.states()
             ],
             "counts": counts,
             "database": asdict(database),

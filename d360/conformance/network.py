@@ -25,6 +25,7 @@ from d360.conformance.facts import (
     nameOf,
 )
 from d360.conformance.rst import bullets, heading, paragraph, table
+from d360.conformance.security import transport
 from d360.dimse import status
 from d360.dimse.opener import CONNECT_TIMEOUT, MAX_CONTEXTS
 from d360.dimse.operation import MAX_ELEMENTS
@@ -218,7 +219,7 @@ def _configuration() -> Iterator[str]:
         [
             (f"``{key}``", f"``{_shown(value)}``")
             for key, value in options().items()
-            if key.startswith("dicom.")
+            if key.startswith(("dicom.", "tls."))
         ],
         (60, 40),
     )
@@ -276,11 +277,10 @@ _AUDITED = (
 def _security() -> Iterator[str]:
     yield heading(1, "4.6. Security")
     yield paragraph(
-        """D360 has no secure transport connection profile: it is meant for a network
-        to which only those have access who may use it. With
-        ``dicom.require_known_callers`` it rejects calling AE titles that are not
-        among its remote AEs. What each remote AE may do is configured with it, what
-        others may by ``dicom.default_permissions``:"""
+        """D360 supports secure transport connections and the audit trail, and no other
+        security profile. With ``dicom.require_known_callers`` it rejects calling AE
+        titles that are not among its remote AEs. What each remote AE may do is
+        configured with it, what others may by ``dicom.default_permissions``:"""
     )
     yield table(
         ("Permission", "SOP classes"),
@@ -298,7 +298,8 @@ def _security() -> Iterator[str]:
         {status.NOT_AUTHORIZED:04X}. The requestor is asked for nothing more than its
         AE title, and C-ECHO is permitted to each."""
     )
-    yield heading(2, "4.6.1. Audit trail")
+    yield from transport()
+    yield heading(2, "4.6.2. Audit trail")
     yield paragraph(
         """D360 supports the Audit Trail Message Format Profile (PS3.15 A.5) and, for
         the messages that it sends to ``audit.syslog``, the transmission profiles
@@ -334,7 +335,7 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, frozenset):
         return ", ".join(namesOf(value))
-    return str(getattr(value, "value", value))
+    return str(getattr(value, "value", value)) or "none"
 
 
 def _characterSets() -> Iterator[str]:

@@ -80,6 +80,7 @@ class AssociationOpener:
     See L{IAssociationOpener}.
 
     @param aeTitle: ours, the calling one.
+    @param secure: has TLS over a connection to a host, see L{RemoteAE.tls}.
     @param endpoint: what connects to a host and a port.
     """
 
@@ -88,11 +89,13 @@ class AssociationOpener:
         reactor: Any,
         aeTitle: str,
         settings: UpperLayerSettings,
+        secure: Callable[[str, IStreamClientEndpoint], IStreamClientEndpoint],
         endpoint: Callable[[str, int], IStreamClientEndpoint] | None = None,
     ) -> None:
         self._reactor = reactor
         self._aeTitle = aeTitle
         self._settings = settings
+        self._secure = secure
         self._endpoint = endpoint or self._connectTo
         self._live: WeakSet[Association] = WeakSet()
 
@@ -126,8 +129,11 @@ class AssociationOpener:
             self._reactor, lambda why: protocol.shut(why)
         )
         self._live.add(association)
+        endpoint = self._endpoint(remote.host, remote.port)
+        if remote.tls:
+            endpoint = self._secure(remote.host, endpoint)
         protocol = requestAssociation(
-            self._endpoint(remote.host, remote.port),
+            endpoint,
             request,
             association,
             self._reactor,

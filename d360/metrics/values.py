@@ -83,3 +83,22 @@ class WorkerState:
     live: int
     since: datetime
     restarts: int
+
+
+@frozen
+class CertificateState:
+    """
+    A certificate that we show.
+
+    @ivar use: C{"DICOM"} or C{"web"}.
+    @ivar subject: whose it is.
+    @ivar fingerprint: SHA-256, in lower case hexadecimal digits.
+    @ivar expires: aware, UTC.
+    @ivar daysLeft: whole days until then; negative when it has passed.
+    """
+
+    use: str
+    subject: str
+    fingerprint: str
+    expires: datetime
+    daysLeft: int

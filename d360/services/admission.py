@@ -15,6 +15,7 @@ from d360.model import (
     Permission,
     RemoteAE,
 )
+from d360.services.certificates import checkCertificate
 
 
 @implementer(IAdmission, ICallers)
@@ -30,6 +31,8 @@ class Admission:
     @param default: what they may do, if they may call.
     @param share: how many of these there is room for here, where others admit
         the rest; C{None} for all.
+    @param certain: admit nobody while it cannot be known who is bound to a
+        certificate.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Admission:
         requireKnown: bool = False,
         default: frozenset[Permission] = ALL_PERMISSIONS,
         share: int | None = None,
+        certain: bool = False,
     ) -> None:
         self._aeTitle = aeTitle
         self._acceptAnyCalledAE = acceptAnyCalledAE
@@ -49,6 +53,7 @@ class Admission:
         self._requireKnown = requireKnown
         self._default = default
         self._room = maxAssociations if share is None else share
+        self._certain = certain or requireKnown
 
     @asynchronous
     async def admit(
@@ -67,7 +72,7 @@ class Admission:
         try:
             remote = await self._remoteAEs.get(title)
         except DatabaseError as error:
-            if not self._requireKnown:
+            if not self._certain:
                 return None
             raise AssociationRejected(
                 2, 3, 1, f"whether {title!r} may call is not known: {error}"
@@ -76,12 +81,17 @@ class Admission:
             raise AssociationRejected(
                 1, 1, 3, f"calling AE title {title!r} is not known: d360ctl ae add"
             )
+        checkCertificate(remote, request)
         return self._permissionsOf(remote)
 
     @asynchronous
     async def permissionsOf(self, aeTitle: str) -> frozenset[Permission]:
         """See L{ICallers.permissionsOf}."""
-        return self._permissionsOf(await self._remoteAEs.get(aeTitle))
+        remote = await self._remoteAEs.get(aeTitle)
+        if remote is not None and remote.certificate:
+            # When it was admitted nobody could tell that it had to show one.
+            return frozenset()
+        return self._permissionsOf(remote)
 
     def _permissionsOf(self, remote: RemoteAE | None) -> frozenset[Permission]:
         return self._default if remote is None else remote.permissions

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from attrs import evolve
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,13 +20,14 @@ from d360.model import EstablishedAssociation, Fragment
 from d360.ul import framing, negotiation, pdus
 from d360.ul.fsm import OVER
 from d360.ul.roles import Acceptor, IConnection, Role
+from d360.ul.security import describe, explain, fingerprintOf
 from d360.ul.settings import UpperLayerSettings
 from d360.ul.silence import WatchedProducer
 from d360.ul.steps import NO_REASON, SERVICE_USER, AssociationSteps
 from d360.ul.tcp import prepare, quickAcknowledger
 
 
-@implementer(IUpperLayer, IConnection)
+@implementer(IUpperLayer, IConnection, IHandshakeListener)
 class UpperLayerProtocol(AssociationSteps):
     """
     The upper layer of one association, in either role.
@@ -73,6 +75,13 @@ class UpperLayerProtocol(AssociationSteps):
         else:
             self._event("Evt2")
 
+    def handshakeCompleted(self) -> None:
+        """
+        TLS is set up. Until then nothing comes, for which there is ARTIM where
+        we are the acceptor, and else the time that an answer may take.
+        """
+        self._debug("{security}", security=describe(self.transport))
+
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
         if self._acknowledge is not None:
@@ -87,7 +96,7 @@ class UpperLayerProtocol(AssociationSteps):
             self._pullUpToData()
         if not self._closed:
             self._closed = True
-            self._event("Evt17", ConnectionClosed(reason.getErrorMessage()))
+            self._event("Evt17", ConnectionClosed(self._whyLost(reason)))
         self.stopARTIM(None)
         self._watch.stop()
         if self._lastResort is not None:
@@ -95,6 +104,21 @@ class UpperLayerProtocol(AssociationSteps):
             self._lastResort = None
         if isinstance(self._role, Acceptor):
             self._role.associations.disconnected(self)
+
+    def _whyLost(self, reason: Failure) -> str:
+        insecure = explain(reason.value)
+        if insecure is None:
+            return reason.getErrorMessage()
+        if self._request is None:
+            # The end of a connection without an association is not logged, but
+            # here somebody tried, and will ask why it does not work.
+            self.log.warn(
+                "connection {association} with {peer} failed: {why}",
+                association=self.number,
+                peer=self._peer,
+                why=insecure,
+            )
+        return insecure
 
     # --- PDUs ----------------------------------------------------------------
 
@@ -157,6 +181,9 @@ class UpperLayerProtocol(AssociationSteps):
         self._debug("received PDU {pduType:02X}H", pduType=pdu.pduType)
         if pdu.pduType == framing.A_ASSOCIATE_RQ:
             request = pdus.decodeRequest(pdu.body, self._peer)
+            certificate = fingerprintOf(self.transport)
+            if certificate:
+                request = evolve(request, certificate=certificate)
             if self._request is None:
                 self._request = request
             self.machine.receive("Evt6", negotiation.refusal(request) or request)

@@ -13,17 +13,26 @@ from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 #: Bytes that are read at once, where so many are there: a peer that is quicker
 #: than we are sends several PDUs in the meantime.
 READ = 256 * 1024
 
 
+def _lowest(transport: Any) -> Any:
+    """What is below TLS, if that is there."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
 def prepare(transport: Any) -> None:
     """
     Set TCP_NODELAY, and have much read at once, where the transport is a TCP
-    connection.
+    connection, or TLS over one.
     """
+    transport = _lowest(transport)
     if ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
     if isinstance(transport, Connection):
@@ -39,7 +48,7 @@ def quickAcknowledger(transport: Any) -> Callable[[], None] | None:
     @return: C{None} where the platform or the transport has no such thing.
     """
     option = getattr(socket, "TCP_QUICKACK", None)
-    getHandle = getattr(transport, "getHandle", None)
+    getHandle = getattr(_lowest(transport), "getHandle", None)
     if option is None or getHandle is None:
         return None
     connection = getHandle()

@@ -18,11 +18,12 @@ from d360.listening import PatientPort
 class ITaker(Protocol):
     """Who takes accepted connections."""
 
-    def take(self, connection: socket.socket, peer: str) -> None:
+    def take(self, connection: socket.socket, peer: str, door: str) -> None:
         """
         It is the taker's from now on, which closes it in any case.
 
         @param peer: the address it comes from.
+        @param door: see L{Doorway}.
         """
 
 
@@ -46,25 +47,32 @@ class _Accepted:
 class _HandingOver(TwistedProtocol):
     """Passes its connection on instead of speaking over it."""
 
-    def __init__(self, taker: ITaker) -> None:
+    def __init__(self, taker: ITaker, door: str) -> None:
         self._taker = taker
+        self._door = door
 
     def makeConnection(self, transport: Any) -> None:
         """See L{TwistedProtocol.makeConnection}."""
-        self._taker.take(transport.connection, transport.peer)
+        self._taker.take(transport.connection, transport.peer, self._door)
 
 
 class Doorway(ServerFactory):
-    """Gives each connection to who takes them."""
+    """
+    Gives each connection to who takes them.
+
+    @param door: tells this doorway from others: what a connection is served
+        with depends on where it came in.
+    """
 
     noisy = False
 
-    def __init__(self, taker: ITaker) -> None:
+    def __init__(self, taker: ITaker, door: str) -> None:
         self._taker = taker
+        self._door = door
 
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         """See L{ServerFactory.buildProtocol}."""
-        return _HandingOver(self._taker)
+        return _HandingOver(self._taker, self._door)
 
 
 class DoorwayPort(PatientPort):

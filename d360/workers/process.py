@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
@@ -30,6 +31,7 @@ from d360.workers.wire import (
     Report,
     Stop,
     Take,
+    Tell,
     Wire,
 )
 
@@ -43,6 +45,20 @@ CHANGES = 4
 LAST_LINES = 1.0
 
 _NOTHING = Report(0, 0, 0, 0, 0)
+
+
+@frozen
+class Arrival:
+    """
+    A connection that was accepted.
+
+    @ivar peer: the address it comes from.
+    @ivar door: see L{d360.workers.doorway.Doorway}.
+    """
+
+    connection: socket.socket
+    peer: str
+    door: str
 
 
 class WorkerGone(D360Error):
@@ -120,7 +136,7 @@ class WorkerProcess(ProcessProtocol):
         self._owner = owner
         self._inherited = dict(inherited or {})
         self._lines = (WholeLines(write), WholeLines(write))
-        self._handed: deque[tuple[socket.socket, str]] = deque()
+        self._handed: deque[Arrival] = deque()
         self._taken = 0
         self._serial = 0
         self._asked: dict[int, Deferred[Any]] = {}
@@ -181,6 +197,10 @@ class WorkerProcess(ProcessProtocol):
         if self._wire is not None:
             self._wire.send(message)
 
+    def tell(self, what: str, value: Any) -> None:
+        """See L{Tell}."""
+        self._send(Tell(what, value))
+
     # --- connections
 
     @property
@@ -188,25 +208,24 @@ class WorkerProcess(ProcessProtocol):
         """Those that it has, and those that are on their way to it."""
         return self.report.connections + len(self._handed)
 
-    def hand(self, connection: socket.socket, peer: str) -> None:
+    def hand(self, arrival: Arrival) -> None:
         """
         Have it serve a connection. Our own descriptor stays open until it has
         taken it, so that nothing is lost if it ends before.
         """
         assert self._wire is not None
-        self._handed.append((connection, peer))
+        self._handed.append(arrival)
         transport: Any = self._wire.transport
-        transport.sendFileDescriptor(connection.fileno())
-        self._send(Take(connection.family))
+        transport.sendFileDescriptor(arrival.connection.fileno())
+        self._send(Take(arrival.connection.family, arrival.door))
 
     def _release(self, taken: int) -> None:
         """It has taken so many in all."""
         while self._taken < taken:
             self._taken += 1
-            connection, _ = self._handed.popleft()
-            connection.close()
+            self._handed.popleft().connection.close()
 
-    def leftConnections(self) -> list[tuple[socket.socket, str]]:
+    def leftConnections(self) -> list[Arrival]:
         """Now that it has ended: what was handed over and never taken."""
         left, self._handed = list(self._handed), deque()
         return left

@@ -27,6 +27,7 @@ from d360.workers.wire import (
     Report,
     Stop,
     Take,
+    Tell,
     Wire,
 )
 
@@ -63,6 +64,9 @@ class Work:
     """
     What a worker is made of.
 
+    @ivar factory: counts all connections.
+    @ivar doors: what serves those of each door, see L{Take}.
+    @ivar told: what takes what it is told, by name, see L{Tell}.
     @ivar questions: what it can be asked, by name, and what answers.
     @ivar open: gets all ready; fires with how many files were left behind by
         the worker before and are resolved.
@@ -70,6 +74,8 @@ class Work:
     """
 
     factory: IConnectionFactory
+    doors: Mapping[str, Any]
+    told: Mapping[str, Callable[[Any], None]]
     numbers: INumbers
     questions: Mapping[str, Callable[[], Any]]
     open: Callable[[], Deferred[int]]
@@ -120,7 +126,9 @@ class WorkerWire(Wire):
             return
         assert self._work is not None
         if isinstance(message, Take):
-            self._take(message.family)
+            self._take(message.family, message.door)
+        elif isinstance(message, Tell):
+            self._work.told[message.what](message.value)
         elif isinstance(message, Ask):
             if self._call is not None:
                 self._report()
@@ -150,7 +158,7 @@ class WorkerWire(Wire):
 
     # --- connections
 
-    def _take(self, family: int) -> None:
+    def _take(self, family: int, door: str) -> None:
         assert self._work is not None
         self._taken += 1
         # The server holds it open until it hears of it.
@@ -165,7 +173,7 @@ class WorkerWire(Wire):
         descriptor = self._descriptors.popleft()
         try:
             self._reactor.adoptStreamConnection(
-                descriptor, socket.AddressFamily(family), self._work.factory
+                descriptor, socket.AddressFamily(family), self._work.doors[door]
             )
         except OSError:
             # The peer has gone already.

@@ -54,14 +54,29 @@ class Ready:
 
 
 @frozen
+class Tell:
+    """
+    To a worker: something that all of them have to know has changed, or is so
+    from the beginning.
+
+    @ivar what: by name.
+    """
+
+    what: str
+    value: Any
+
+
+@frozen
 class Take:
     """
     To a worker: serve a connection, whose descriptor comes along.
 
     @ivar family: of its address, see L{socket.AddressFamily}.
+    @ivar door: by which one it came in, see L{d360.workers.doorway.Doorway}.
     """
 
     family: int
+    door: str
 
 
 @frozen
@@ -124,11 +139,11 @@ class Stop:
     why: str
 
 
-Message = Union[Begin, Ready, Take, Report, Ask, Answer, Noted, Stop]
+Message = Union[Begin, Ready, Tell, Take, Report, Ask, Answer, Noted, Stop]
 
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
-    for kind in (Begin, Ready, Take, Report, Ask, Answer, Noted, Stop)
+    for kind in (Begin, Ready, Tell, Take, Report, Ask, Answer, Noted, Stop)
 }
 
 

@@ -24,7 +24,7 @@ from d360.interfaces import IAssociations, IMetrics, IWorkers
 from d360.logs import Logger
 from d360.metrics.values import WorkerState
 from d360.workers.choosing import Load, choose, shares
-from d360.workers.process import IOwner, WorkerGone, WorkerProcess
+from d360.workers.process import Arrival, IOwner, WorkerGone, WorkerProcess
 from d360.workers.wire import Begin, Noted
 
 #: Seconds before a worker that died is started again; doubled up to the last
@@ -132,7 +132,8 @@ class Workers:
         self._note = note
         self._build = build
         self._places: list[_Place] = []
-        self._waiting: deque[tuple[socket.socket, str]] = deque()
+        self._waiting: deque[Arrival] = deque()
+        self._known: dict[str, Any] = {}
         self._full = False
         self._later: IDelayedCall | None = None
         self._turn = 0
@@ -190,6 +191,20 @@ class Workers:
                 why=error.strerror,
             )
             self._startLater(place)
+            return
+        for what, value in self._known.items():
+            place.worker.tell(what, value)
+
+    def tell(self, what: str, value: Any) -> None:
+        """
+        Have all of them know something, also those that are started later,
+        before they are given connections.
+
+        @param value: as JSON can have it.
+        """
+        self._known[what] = value
+        for place in self._places:
+            place.worker.tell(what, value)
 
     def _placeOf(self, worker: WorkerProcess) -> _Place:
         return self._places[worker.number - 1]
@@ -242,8 +257,8 @@ class Workers:
         place.said = {}
         left = worker.leftConnections()
         if self._stopping:
-            for connection, _ in left:
-                connection.close()
+            for arrival in left:
+                arrival.connection.close()
             return
         if self._reactor.seconds() - worker.since > STEADY:
             place.delay = FIRST_DELAY
@@ -256,8 +271,8 @@ class Workers:
             delay=place.delay,
         )
         self._startLater(place)
-        for connection, peer in left:
-            self._give(connection, peer)
+        for arrival in left:
+            self._give(arrival)
         self._checkOpened()
 
     def silent(self, worker: WorkerProcess) -> None:
@@ -278,13 +293,13 @@ class Workers:
 
     # --- connections
 
-    def take(self, connection: socket.socket, peer: str) -> None:
+    def take(self, connection: socket.socket, peer: str, door: str) -> None:
         """See L{d360.workers.doorway.ITaker.take}."""
         open_ = sum(place.worker.connections for place in self._places)
         if open_ + len(self._waiting) >= self._maxConnections:
             self._refuse(connection, peer, self._maxConnections)
             return
-        self._give(connection, peer)
+        self._give(Arrival(connection, peer, door))
 
     def _refuse(self, connection: socket.socket, peer: str, limit: int) -> None:
         self._metrics.connectionRefused()
@@ -293,24 +308,24 @@ class Workers:
         )
         connection.close()
 
-    def _give(self, connection: socket.socket, peer: str) -> None:
+    def _give(self, arrival: Arrival) -> None:
         ready = self._ready()
         place = choose(
             place for place in ready if place.load.connections < self._connectionsEach
         )
         if place is None or place.load.isFull:
             if not ready or not self._full:
-                self._waiting.append((connection, peer))
+                self._waiting.append(arrival)
                 if ready and self._later is None:
                     self._later = self._reactor.callLater(FULL, self._giveAllTheSame)
                 return
             if place is None:
                 limit = len(ready) * self._connectionsEach
-                self._refuse(connection, peer, limit)
+                self._refuse(arrival.connection, arrival.peer, limit)
                 return
         self._turn += 1
         place.handedAt = self._turn
-        place.worker.hand(connection, peer)
+        place.worker.hand(arrival)
 
     def _giveAllTheSame(self) -> None:
         """Whoever gets one that there is no room for tells the peer so."""
@@ -321,8 +336,8 @@ class Workers:
 
     def _giveWaiting(self) -> None:
         waiting, self._waiting = self._waiting, deque()
-        for connection, peer in waiting:
-            self._give(connection, peer)
+        for arrival in waiting:
+            self._give(arrival)
 
     # --- what they have counted: IWorkers
 
@@ -430,8 +445,8 @@ class Workers:
         if self._pinging.running:
             self._pinging.stop()
         waiting, self._waiting = self._waiting, deque()
-        for connection, _ in waiting:
-            connection.close()
+        for arrival in waiting:
+            arrival.connection.close()
         for place in self._places:
             if place.call is not None:
                 place.call.cancel()

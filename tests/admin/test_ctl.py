@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import ssl
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.admin import ctl
+from tests.tls.making import issue
 
 STATUS = {
     "version": "1.2",
@@ -18,6 +21,15 @@ STATUS = {
     "uptime_seconds": 90061.5,
     "associations": {"live": 3, "accepted": 14},
     "workers": [{"number": 1, "answers": True}, {"number": 2, "answers": False}],
+    "certificates": [
+        {
+            "use": "DICOM",
+            "subject": "CN=pacs",
+            "fingerprint": "ab12",
+            "expires": "2026-03-01T12:00:00Z",
+            "days_left": 12,
+        }
+    ],
     "counts": {
         "patients": 1,
         "studies": 2,
@@ -48,6 +60,7 @@ D360 1.2, D360PACS
   associations  3 open, 14 since the start
   workers       1 of 2 serve
   database      embedded PostgreSQL 18.6
+  certificate   DICOM, CN=pacs, until 2026-03-01, 12 days left
   stored        1 patients, 2 studies, 3 series, 4 instances, 1.5 KiB
   disk          5.0 GiB of 3.0 TiB free
   audit trail   file and syslog, 7 messages written
@@ -187,6 +200,68 @@ class StatusTests(CtlTestCase):
         self.connections.answers["GET /api/status"] = (200, answer)
         _, output, _ = self.run_("status")
         self.assertIn("of 3.0 TiB free, TOO LITTLE: NOTHING IS STORED\n", output)
+
+    def test_expired(self) -> None:
+        """A certificate that has ended is seen."""
+        expired = {**STATUS["certificates"][0], "days_left": -1}  # type: ignore[index]
+        answer = {**STATUS, "certificates": [expired]}
+        self.connections.answers["GET /api/status"] = (200, answer)
+        _, output, _ = self.run_("status")
+        self.assertIn("until 2026-03-01, EXPIRED\n", output)
+
+
+class SecureTests(CtlTestCase):
+    """A web port with TLS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.contexts: list[ssl.SSLContext] = []
+
+        def secure(*place: Any, timeout: float, context: ssl.SSLContext) -> Connections:
+            self.contexts.append(context)
+            return self.connections(*place, timeout=timeout)
+
+        self.patch(http.client, "HTTPSConnection", secure)
+
+    def write(self, text: str) -> str:
+        path = Path(self.mktemp())
+        path.write_text(text)
+        return str(path)
+
+    def test_ca(self) -> None:
+        """By option or environment; certificates and names are checked."""
+        ca = self.write(issue("CA", isCA=True).pem)
+        url = "https://pacs:8360"
+        self.assertEqual(self.run_("--url", url, "--ca", ca, "status")[0], 0)
+        self.patch(ctl.os, "environ", {"D360_URL": url, "D360_CA": ca})
+        self.assertEqual(self.run_("status")[0], 0)
+        for context in self.contexts:
+            (found,) = context.get_ca_certs()
+            self.assertEqual(found["subject"], ((("commonName", "CA"),),))
+            self.assertEqual(context.verify_mode, ssl.CERT_REQUIRED)
+            self.assertTrue(context.check_hostname)
+
+    def test_badCA(self) -> None:
+        """A file that is missing, or no PEM."""
+        for path in (self.mktemp(), self.write("nothing")):
+            line = self.refused("--url", "https://pacs", "--ca", path, "status")
+            self.assertIn(f"cannot read the CA {path!r}", line)
+
+    def test_untrusted(self) -> None:
+        """The line says what to give."""
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message = "self-signed certificate"
+        self.connections.answers["GET /api/status"] = error
+        line = self.refused("--url", "https://pacs", "status")
+        self.assertIn("self-signed certificate", line)
+        self.assertIn("--ca", line)
+
+    def test_noTLS(self) -> None:
+        """HTTPS to a port of HTTP."""
+        error = ssl.SSLError(1, "wrong version number")
+        self.connections.answers["GET /api/status"] = error
+        line = self.refused("--url", "https://pacs", "status")
+        self.assertIn("does not speak TLS", line)
 
 
 class CallTests(CtlTestCase):

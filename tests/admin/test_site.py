@@ -21,8 +21,8 @@ from zope.interface import implementer
 from d360.admin.resource import JSONResource
 from d360.admin.site import MAX_BODY, ReindexResource, StatusResource, makeSite
 from d360.errors import DatabaseUnavailable
-from d360.interfaces import IWorkers
-from d360.metrics.values import WorkerState
+from d360.interfaces import ICertificates, IWorkers
+from d360.metrics.values import CertificateState, WorkerState
 from d360.model import DatabaseState, DiskSpace, ReindexProgress, Totals
 from tests.contracts.memoryfreespace import MemoryFreeSpace
 
@@ -72,6 +72,17 @@ class Workers:
 
     def said(self, what: str) -> Sequence[Any]:
         return ()
+
+
+@implementer(ICertificates)
+class Certificates:
+    """One that has ended."""
+
+    def states(self) -> tuple[CertificateState, ...]:
+        return (CertificateState("DICOM", "CN=pacs", "ab12", NOON, -1),)
+
+    def reload(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class Index:
@@ -178,6 +189,7 @@ class SiteTestCase(SynchronousTestCase):
             self.index,
             Archive(),
             self.freeSpace,
+            Certificates(),
             self.clock,
             lambda: dict(AUDIT),
         )
@@ -260,6 +272,15 @@ class StatusTests(SiteTestCase):
                         "since": "2026-01-01T12:00:00Z",
                         "restarts": 1,
                     },
+                ],
+                "certificates": [
+                    {
+                        "use": "DICOM",
+                        "subject": "CN=pacs",
+                        "fingerprint": "ab12",
+                        "expires": "2026-01-01T12:00:00Z",
+                        "days_left": -1,
+                    }
                 ],
                 "counts": {
                     "patients": 1,

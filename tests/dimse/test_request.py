@@ -435,9 +435,28 @@ class OpenerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.endpoint = Endpoint()
         self.opener = AssociationOpener(
-            Clock(), "D360PACS", UpperLayerSettings(idleTimeout=60), self.endpoint.to
+            Clock(),
+            "D360PACS",
+            UpperLayerSettings(idleTimeout=60),
+            self.secure,
+            self.endpoint.to,
         )
+        self.secured: list[tuple[str, IStreamClientEndpoint]] = []
         self.remote = RemoteAE("WS1", "192.0.2.1", 11113)
+
+    def secure(
+        self, host: str, endpoint: IStreamClientEndpoint
+    ) -> IStreamClientEndpoint:
+        self.secured.append((host, endpoint))
+        return endpoint
+
+    def test_secure(self) -> None:
+        """Over TLS where the remote AE is to be reached so (PS3.15 B)."""
+        self.open()
+        self.assertEqual([], self.secured)
+        self.remote = evolve(self.remote, tls=True)
+        self.open()
+        self.assertEqual([("192.0.2.1", self.endpoint)], self.secured)
 
     def open(self, number: int = 1) -> Deferred[IAssociation]:
         return self.opener.open(self.remote, [(CT, (EXPLICIT,))] * number)

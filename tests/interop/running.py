@@ -104,6 +104,9 @@ class RunningServer:
     """
 
     aeTitle = "D360PACS"
+    #: What it logs when it serves: the port of DICOM, and where the web is.
+    readyPattern = re.compile(r"is ready: DICOM on \S+:(\d+), web on ([^,\s]+)")
+    scheme = "http"
 
     def __init__(
         self,
@@ -161,6 +164,9 @@ class RunningServer:
                 env=self._environment,
             )
         return begin
+        match = self.waitFor(self.readyPattern, begin)
+        self.port = int(match[1])
+        self.web = f"{self.scheme}://{match[2]}"
 
     def _withWorkers(self) -> list[str]:
         """The options, with a configuration file that has the workers in it."""

@@ -172,6 +172,14 @@ class KnownCallersTests(SynchronousTestCase):
             self.assertIn(repr(calling), text)
             self.assertIn("d360ctl ae add", text)
 
+    def test_certificate(self) -> None:
+        """Who is known has to show its certificate all the same."""
+        self.known = MemoryRemoteAEs(
+            RemoteAE("WS1", "127.0.0.1", 104, certificate="ab" * 32)
+        )
+        self.admission = self.make(self.known)
+        self.assertIn("rejected 1,1,3", self.rejected("WS1"))
+
     def test_othersFirst(self) -> None:
         """Neither room nor the called AE title needs the list."""
         self.known.away = True
@@ -198,3 +206,67 @@ class KnownCallersTests(SynchronousTestCase):
         self.assertNoResult(admitting)
         admitting.cancel()
         self.failureResultOf(admitting, CancelledError)
+
+
+class CertificateTests(SynchronousTestCase):
+    """AE titles that are bound to a certificate (PS3.15 B)."""
+
+    mine, another = "ab" * 32, "cd" * 32
+
+    def setUp(self) -> None:
+        self.known = MemoryRemoteAEs(
+            RemoteAE("CT1", "127.0.0.1", 104, certificate=self.mine),
+            RemoteAE("WS1", "127.0.0.1", 104),
+        )
+        self.admission = Admission("D360PACS", False, 10, self.known)
+
+    def admit(self, calling: str, certificate: str = "") -> Deferred[None]:
+        request = AssociationRequest(calling, "D360PACS", (), certificate=certificate)
+        return self.admission.admit(request, 0)
+
+    def rejected(self, calling: str, certificate: str = "") -> str:
+        admitting = self.admit(calling, certificate)
+        return str(self.failureResultOf(admitting, AssociationRejected).value)
+
+    def test_shown(self) -> None:
+        """It calls with its own."""
+        self.successResultOf(self.admit("CT1", self.mine))
+
+    def test_notShown(self) -> None:
+        """1,1,3 without TLS, or without a certificate; the log says what to do."""
+        text = self.rejected("CT1")
+        self.assertIn("rejected 1,1,3", text)
+        self.assertIn("'CT1'", text)
+        self.assertIn("none was shown", text)
+        self.assertIn("port of TLS", text)
+
+    def test_another(self) -> None:
+        """1,1,3; the log has the other one, should it be the new one."""
+        text = self.rejected("CT1", self.another)
+        self.assertIn("rejected 1,1,3", text)
+        self.assertIn(self.another, text)
+        self.assertIn("d360ctl ae add", text)
+
+    def test_notBound(self) -> None:
+        """Others may show what they like, or nothing."""
+        for calling in ("WS1", "WS2"):
+            for certificate in ("", self.mine, self.another):
+                self.successResultOf(self.admit(calling, certificate))
+
+    def test_databaseAway(self) -> None:
+        """
+        Whoever calls is told so by each operation; and one that is bound may do
+        nothing later, for nobody has seen what it showed.
+        """
+        self.known.away = True
+        self.assertIsNone(self.successResultOf(self.admit("CT1")))
+        self.known.away = False
+        for title, permissions in (("CT1", frozenset()), ("WS1", ALL_PERMISSIONS)):
+            asking = self.admission.permissionsOf(title)
+            self.assertEqual(self.successResultOf(asking), permissions)
+
+    def test_certain(self) -> None:
+        """Unless it has to be certain: 2,3,1, transient."""
+        self.admission = Admission("D360PACS", False, 10, self.known, certain=True)
+        self.known.away = True
+        self.assertIn("rejected 2,3,1", self.rejected("CT1", self.mine))

@@ -16,10 +16,10 @@ class Taker:
     """Takes one connection."""
 
     def __init__(self) -> None:
-        self.taken: Deferred[tuple[socket.socket, str]] = Deferred()
+        self.taken: Deferred[tuple[socket.socket, str, str]] = Deferred()
 
-    def take(self, connection: socket.socket, peer: str) -> None:
-        self.taken.callback((connection, peer))
+    def take(self, connection: socket.socket, peer: str, door: str) -> None:
+        self.taken.callback((connection, peer, door))
 
 
 class DoorwayTests(TestCase):
@@ -28,12 +28,13 @@ class DoorwayTests(TestCase):
     async def test_nothingRead(self) -> None:
         """What the peer sends is there for who serves it."""
         taker = Taker()
-        port = listen(reactor, 0, Doorway(taker), 5, "127.0.0.1")
+        port = listen(reactor, 0, Doorway(taker, "front"), 5, "127.0.0.1")
         self.addCleanup(port.stopListening)
         with socket.create_connection(("127.0.0.1", port.getHost().port)) as peer:
             peer.sendall(b"first of all")
-            connection, address = await taker.taken
+            connection, address, door = await taker.taken
             with connection:
+                self.assertEqual(door, "front")
                 self.assertEqual(address, "127.0.0.1")
                 self.assertEqual(connection.recv(100), b"first of all")
                 connection.sendall(b"answer")
@@ -43,10 +44,10 @@ class DoorwayTests(TestCase):
     async def test_closedIsNotShut(self) -> None:
         """Our descriptor is closed, and the connection goes on elsewhere."""
         taker = Taker()
-        port = listen(reactor, 0, Doorway(taker), 5, "127.0.0.1")
+        port = listen(reactor, 0, Doorway(taker, "front"), 5, "127.0.0.1")
         self.addCleanup(port.stopListening)
         with socket.create_connection(("127.0.0.1", port.getHost().port)) as peer:
-            connection, _ = await taker.taken
+            connection, _, _ = await taker.taken
             with connection.dup() as elsewhere:
                 connection.close()
                 elsewhere.sendall(b"here")
@@ -60,7 +61,7 @@ class DoorwayTests(TestCase):
                 listen,
                 reactor,
                 other.getsockname()[1],
-                Doorway(Taker()),
+                Doorway(Taker(), "front"),
                 5,
                 "127.0.0.1",
             )

@@ -22,6 +22,7 @@ from d360.workers.wire import (
     Report,
     Stop,
     Take,
+    Tell,
     Wire,
     encode,
 )
@@ -71,7 +72,8 @@ class WorkerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.factory = Factory()
+        self.factory, self.back = Factory(), Factory()
+        self.known: list[Any] = []
         self.opened: Deferred[int] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self.closing: list[str] = []
@@ -94,7 +96,15 @@ class WorkerTests(SynchronousTestCase):
             return self.closed
 
         questions = {"counters": lambda: {"a": 1}}
-        return Work(self.factory, self.factory, questions, lambda: self.opened, close)
+        return Work(
+            self.factory,
+            {"front": self.factory, "back": self.back},
+            {"credentials": self.known.append},
+            self.factory,
+            questions,
+            lambda: self.opened,
+            close,
+        )
 
     def tell(self, message: Message) -> None:
         """The server says something."""
@@ -115,13 +125,13 @@ class WorkerTests(SynchronousTestCase):
         self.opened.callback(0)
         self.told()
 
-    def take(self) -> int:
+    def take(self, door: str = "front") -> int:
         """A connection comes; returns what it is known by."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         inode = os.fstat(ours.fileno()).st_ino
         self.wire.fileDescriptorReceived(ours.detach())
-        self.tell(Take(socket.AF_INET))
+        self.tell(Take(socket.AF_INET, door))
         return inode
 
     def test_ready(self) -> None:
@@ -130,6 +140,18 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(self.told(), [])
         self.opened.callback(3)
         self.assertEqual(self.told(), [Ready(3), Report(0, 0, 0, 0, 1)])
+
+    def test_known(self) -> None:
+        """What it is told is known before it is ready."""
+        self.tell(BEGIN)
+        self.tell(Tell("credentials", {"key": "PEM"}))
+        self.assertEqual(self.known, [{"key": "PEM"}])
+
+    def test_door(self) -> None:
+        """A connection is served as its door says."""
+        self.begin()
+        first = self.take("back")
+        self.assertEqual(self.reactor.adopted, [(first, socket.AF_INET, self.back)])
 
     def test_cannotBegin(self) -> None:
         """There is no use for it."""
@@ -167,7 +189,7 @@ class WorkerTests(SynchronousTestCase):
         nothing else is: also it counts as taken, so that the server closes it.
         """
         self.begin()
-        self.tell(Take(socket.AF_INET))
+        self.tell(Take(socket.AF_INET, "front"))
         self.reactor.advance(0)
         self.assertEqual(self.told(), [Report(1, 0, 0, 0, 1)])
         self.take()

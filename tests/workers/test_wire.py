@@ -15,6 +15,7 @@ from d360.workers.wire import (
     Report,
     Stop,
     Take,
+    Tell,
     Wire,
 )
 
@@ -23,7 +24,8 @@ MESSAGES: list[Message] = [
         1, 2, {"web.token": "Größe", "dicom.port": 104}, "postgresql:///", 9, 1, False
     ),
     Ready(3),
-    Take(2),
+    Tell("credentials", {"key": "PEM"}),
+    Take(2, "DICOM"),
     Report(1, 2, 3, 4, 5),
     Ask(7, "counters"),
     Answer(7, {"a": [1, 2.5, None]}),

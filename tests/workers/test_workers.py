@@ -25,6 +25,7 @@ from d360.workers.wire import (
     Report,
     Stop,
     Take,
+    Tell,
 )
 from d360.workers.workers import FULL, LAST_DELAY, PATIENCE, PING, SILENT, Workers
 
@@ -149,7 +150,7 @@ class WorkersTestCase(SynchronousTestCase):
         """So many come in."""
         taken = [self.connection() for _ in range(count)]
         for connection in taken:
-            self.workers.take(connection, "192.0.2.7")
+            self.workers.take(connection, "192.0.2.7", "front")
         return taken
 
     def handed(self) -> list[int]:
@@ -252,6 +253,34 @@ class StartTests(WorkersTestCase):
         self.assertEqual(len(self.errors()), before + 3)
 
 
+class TellTests(WorkersTestCase):
+    """What all of them have to know."""
+
+    def told(self) -> list[list[Message]]:
+        return [
+            [message for message in worker.way.told if isinstance(message, Tell)]
+            for worker in self.each()
+        ]
+
+    def test_all(self) -> None:
+        """They are told at once."""
+        self.start()
+        self.workers.tell("credentials", {"key": "PEM"})
+        self.assertEqual(self.told(), [[Tell("credentials", {"key": "PEM"})]] * 3)
+
+    def test_later(self) -> None:
+        """One that is started later is told the last of it, before all else."""
+        self.workers.tell("credentials", "old")
+        self.start()
+        self.workers.tell("credentials", "new")
+        self.each()[0].die()
+        self.workers.take(self.connection(), "192.0.2.7", "front")
+        self.clock.advance(0.1)
+        self.assertEqual(self.told()[0], [Tell("credentials", "new")])
+        kinds = [type(message) for message in self.each()[0].way.told]
+        self.assertEqual(kinds[:2], [Begin, Tell])
+
+
 class ConnectionTests(WorkersTestCase):
     """Who gets a connection."""
 
@@ -290,6 +319,14 @@ class ConnectionTests(WorkersTestCase):
         self.assertNotEqual(connection.fileno(), -1)
         self.assertEqual(self.handed()[1:], [1, 0])
         self.assertEqual(self.each()[1].way.descriptors, [connection.fileno()])
+
+    def test_door(self) -> None:
+        """It is served as what it came in by says, also by another worker."""
+        a, *_ = self.start()
+        self.workers.take(self.connection(), "192.0.2.7", "back")
+        self.assertEqual(a.way.told[-1], Take(socket.AF_UNIX, "back"))
+        a.die()
+        self.assertEqual(self.each()[1].way.told[-1], Take(socket.AF_UNIX, "back"))
 
     def test_wait(self) -> None:
         """While there is no worker they wait."""

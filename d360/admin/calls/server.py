@@ -66,6 +66,15 @@ _status: Data = {
                                 restarts=COUNT,
                             )
                         ),
+                        certificates=listOf(
+                            record(
+                                use=TEXT,
+                                subject=TEXT,
+                                fingerprint=TEXT,
+                                expires=TIME,
+                                days_left={"type": "integer"},
+                            )
+                        ),
                         counts=orNull(
                             record(
                                 patients=COUNT,

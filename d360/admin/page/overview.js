@@ -8,6 +8,9 @@ import { Plot } from "./plot.js";
 import { poll } from "./polling.js";
 import { Trouble, problem } from "./problems.js";
 
+/** Days before its end from which on a certificate is of concern. */
+const SOON = 30;
+
 const HOURS = [1, 3, 6, 12, 24];
 
 const whole = (value) => number(value);
@@ -84,6 +87,9 @@ function status(data) {
         : `of ${size(disk.total)}, ${Math.round(used * 100)} % in use`, meter),
     tile("Database", state(database.available, database.available ? "Available" : "Away"),
       `PostgreSQL ${database.version ?? ""}, ${database.kind}, schema ${database.schema}`),
+    data.certificates.map((one) => tile("Certificate",
+      state(one.days_left >= SOON, one.days_left >= 0 ? counted(one.days_left, "day") : "Expired"),
+      `${one.use}, ${one.subject}, until ${one.expires.slice(0, 10)}`)),
     tile("Server", data.ae_title, `D360 ${data.version}, up ${duration(data.uptime_seconds)}`));
 }
 
