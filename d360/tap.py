@@ -21,6 +21,7 @@ from d360.admin.aes import RemoteAEsResource
 from d360.admin.metrics import MetricsCall, MetricsResource
 from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
+from d360.admin.verify import VerifyResource
 from d360.admin.watching import (
     AssociationsResource,
     ErrorsResource,
@@ -82,6 +83,7 @@ from d360.services.recovery import Recovery
 from d360.services.reindex import Reindex
 from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU
+from d360.services.verify import Verify
 from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect, settingsWithSecrets
@@ -168,6 +170,7 @@ class _Own:
     requesting: Requesting
     recovery: Recovery
     reindex: Reindex
+    verify: Verify
     sending: Sending
     care: WorklistCare
     events: RecentEvents
@@ -190,6 +193,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
+        Verify(stores.archive, stores.index, reactor),
         Sending(
             stores.index,
             requesting.sender,
@@ -239,6 +243,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         {
             b"status": status,
             b"reindex": ReindexResource(own.reindex),
+            b"verify": VerifyResource(own.verify),
             b"aes": RemoteAEsResource(remoteAEs, verification, title),
             b"studies": StudiesResource(studies, remoteAEs, own.sending),
             b"jobs": JobsResource(own.sending),
@@ -312,6 +317,7 @@ async def _stopWork(own: _Own) -> None:
     await own.sending.stop()
     await own.stores.transcoder.stop()
     await own.reindex.stop()
+    await own.verify.stop()
 
 
 def _makeAlone(configuration: Configuration) -> Server:

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.admin import ctl
+from d360.admin import ctl, ctlarchive
 
 STATUS = {
     "version": "1.2",
@@ -123,7 +123,7 @@ class CtlTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.connections = Connections()
         self.patch(http.client, "HTTPConnection", self.connections)
-        self.patch(ctl.time, "sleep", lambda seconds: None)
+        self.patch(ctlarchive.time, "sleep", lambda seconds: None)
         self.patch(ctl.os, "environ", {})
         self.connections.answers["GET /api/status"] = (200, STATUS)
 
