@@ -231,7 +231,10 @@ def addCommands(commands: Any, common: Parser) -> None:
         "also while studies are being stored.",
     )
     command.add_argument(
-        "--full", action="store_true", help="read also the files that are known"
+        "--full",
+        action="store_true",
+        help="read also the files that are known, for what an earlier release did not "
+        "read of them",
     )
     command.add_argument(
         "--prune", action="store_true", help="forget instances whose file is gone"
