@@ -130,6 +130,13 @@ class Database:
 
 
 @frozen
+class Archive:
+    """The files: section C{[archive]}."""
+
+    verifyDays: int = _option(0, _number(0, 3650))
+
+
+@frozen
 class Worklist:
     """The modality worklist: section C{[worklist]}."""
 
@@ -173,6 +180,7 @@ class Configuration:
     dicom: DICOM = _section(DICOM)
     web: Web = _section(Web)
     database: Database = _section(Database)
+    archive: Archive = _section(Archive)
     worklist: Worklist = _section(Worklist)
     transcoding: Transcoding = _section(Transcoding)
     log: Log = _section(Log)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         StoredInstance,
         Totals,
         VerifyProgress,
+        VerifyRound,
         WorklistItem,
     )
 
@@ -949,3 +950,21 @@ class IVerify(Interface):
 
     def stop() -> Deferred[None]:
         """End it where it is."""
+
+
+class IVerifyNotes(Interface):
+    """Remembers how far the regular verification is, whatever ends the server."""
+
+    def read() -> Deferred[VerifyRound | None]:
+        """
+        What was written last; C{None} where nothing was, or nothing of use.
+
+        @raise ArchiveError: the disk refuses.
+        """
+
+    def write(round: VerifyRound) -> Deferred[None]:
+        """
+        Remember it, in place of what was before.
+
+        @raise ArchiveError: the disk refuses.
+        """

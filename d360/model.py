@@ -624,3 +624,18 @@ class VerifyProgress:
     seconds: float = 0.0
     findings: tuple[Finding, ...] = ()
     error: str = ""
+
+
+@frozen
+class VerifyRound:
+    """
+    One of the verifications of all files that follow each other.
+
+    @ivar begunAt: seconds since the epoch.
+    @ivar position: see L{VerifyProgress}.
+    @ivar complete: all has been looked at.
+    """
+
+    begunAt: float
+    position: int = 0
+    complete: bool = False

@@ -33,10 +33,12 @@ from d360.asynchronous import asynchronous
 from d360.composition import (
     Requesting,
     Stores,
+    Verifying,
     makeReadings,
     makeRequesting,
     makeServing,
     makeStores,
+    makeVerifying,
     portionOf,
     processReadings,
     recoverWorkers,
@@ -83,7 +85,6 @@ from d360.services.recovery import Recovery
 from d360.services.reindex import Reindex
 from d360.services.studies import Sending, Studies
 from d360.services.verification import VerificationSCU
-from d360.services.verify import Verify
 from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect, settingsWithSecrets
@@ -170,7 +171,7 @@ class _Own:
     requesting: Requesting
     recovery: Recovery
     reindex: Reindex
-    verify: Verify
+    verifying: Verifying
     sending: Sending
     care: WorklistCare
     events: RecentEvents
@@ -193,7 +194,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
-        Verify(stores.archive, stores.index, reactor),
+        makeVerifying(reactor, configuration, stores),
         Sending(
             stores.index,
             requesting.sender,
@@ -243,7 +244,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         {
             b"status": status,
             b"reindex": ReindexResource(own.reindex),
-            b"verify": VerifyResource(own.verify),
+            b"verify": VerifyResource(own.verifying.asked, own.verifying.regular),
             b"aes": RemoteAEsResource(remoteAEs, verification, title),
             b"studies": StudiesResource(studies, remoteAEs, own.sending),
             b"jobs": JobsResource(own.sending),
@@ -317,7 +318,7 @@ async def _stopWork(own: _Own) -> None:
     await own.sending.stop()
     await own.stores.transcoder.stop()
     await own.reindex.stop()
-    await own.verify.stop()
+    await own.verifying.stop()
 
 
 def _makeAlone(configuration: Configuration) -> Server:
@@ -341,6 +342,7 @@ def _makeAlone(configuration: Configuration) -> Server:
     async def recover() -> int:
         found = await _recover(own)
         own.care.start()
+        own.verifying.care.start()
         return found
 
     @asynchronous
@@ -441,6 +443,7 @@ def _makeWithWorkers(configuration: Configuration) -> Server:
         found = await _recover(own)
         found += await workers.start()
         own.care.start()
+        own.verifying.care.start()
         return found
 
     @asynchronous

@@ -25,7 +25,9 @@ MAX_UID = 64
 _MIB = 1 << 20
 
 
-def _asJSON(progress: VerifyProgress) -> dict[str, Any]:
+def _asJSON(progress: VerifyProgress | None) -> dict[str, Any] | None:
+    if progress is None:
+        return None
     answer = asdict(progress)
     answer["started"] = rfc3339(answer.pop("startedAt"))
     answer["rate"] = progress.rate / _MIB
@@ -36,16 +38,24 @@ def _asJSON(progress: VerifyProgress) -> dict[str, Any]:
 
 
 class VerifyResource(JSONResource):
-    """C{/api/verify}."""
+    """
+    C{/api/verify}.
 
-    def __init__(self, verify: IVerify) -> None:
+    @param verify: the one that is begun and ended here.
+    @param regular: the one that the server does by itself.
+    """
+
+    def __init__(self, verify: IVerify, regular: IVerify) -> None:
         super().__init__()
         self._verify = verify
+        self._regular = regular
 
     async def get(self, request: Request) -> dict[str, Any]:
         """How far it has come."""
-        progress = self._verify.progress()
-        return {"progress": None if progress is None else _asJSON(progress)}
+        return {
+            "progress": _asJSON(self._verify.progress()),
+            "regular": _asJSON(self._regular.progress()),
+        }
 
     async def post(self, request: Request) -> dict[str, Any]:
         """Begin."""

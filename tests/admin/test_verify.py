@@ -59,9 +59,9 @@ class VerifyTests(SiteTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.verify = Verify()
+        self.verify, self.regular = Verify(), Verify()
         verifyObject(IVerify, self.verify)
-        self.site = makeSite({b"verify": VerifyResource(self.verify)}, "")
+        self.site = makeSite({b"verify": VerifyResource(self.verify, self.regular)}, "")
 
     def test_start(self) -> None:
         """POST begins; an empty body is the default."""
@@ -90,6 +90,15 @@ class VerifyTests(SiteTestCase):
             self.verify.calls,
             [(50 * 2**20, "", 0), (0, "", 17), (2**19, "1.2", 0)],
         )
+
+    def test_regular(self) -> None:
+        """What the server does by itself is beside it, and is not ended."""
+        self.regular.now = PROGRESS
+        answer = self.call("GET", "/api/verify").json
+        self.assertIsNone(answer["progress"])
+        self.assertTrue(answer["regular"]["running"])
+        self.call("DELETE", "/api/verify")
+        self.assertEqual(self.regular.calls, [])
 
     def test_running(self) -> None:
         """409 while one is running."""

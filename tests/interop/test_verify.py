@@ -19,6 +19,39 @@ from tests.interop.findset import many, send
 from tests.interop.running import PATIENCE, RunningServer
 
 
+class RegularTests(SynchronousTestCase):
+    """C{archive.verify_days}."""
+
+    def test_regular(self) -> None:
+        """It is done by itself, and once."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        path = folder / "d360.toml"
+        path.write_text("[archive]\nverify_days = 30\n")
+        server = RunningServer(folder, f"--config={path}")
+        self.addCleanup(server.stop)
+        server.start()
+        self.assertEqual(set(send(server, many("VERIFY", 0, 5))), {0})
+        server.stop()
+        notes = folder / "data" / "verify.json"
+        self.assertTrue(json.loads(notes.read_text())["complete"])
+        # As if that were long ago.
+        notes.write_text(json.dumps({"begunAt": 0, "position": 5, "complete": True}))
+        next(iter(server.archived())).unlink()
+        server.start()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            regular = server.get("/api/verify")["regular"]
+            if regular is not None and not regular["running"]:
+                break
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        self.assertEqual((regular["intact"], regular["missing"]), (4, 1))
+        self.assertEqual(server.stop(), 0)
+        self.assertIn("is missing: the file is gone", server.logged())
+        self.assertTrue(json.loads(notes.read_text())["complete"])
+
+
 class VerifyTests(SynchronousTestCase):
     """The files are compared with what was stored."""
 

@@ -20,6 +20,35 @@ from d360.admin.describing import (
     ref,
 )
 
+_verification = record(
+    running=FLAG,
+    started=TIME,
+    rate=NUMBER,
+    study=TEXT,
+    position=COUNT,
+    total=COUNT,
+    done=COUNT,
+    size=COUNT,
+    intact=COUNT,
+    damaged=COUNT,
+    missing=COUNT,
+    unreadable=COUNT,
+    changed=COUNT,
+    seconds=NUMBER,
+    findings=listOf(
+        record(
+            state={
+                "type": "string",
+                "enum": ["damaged", "missing", "unreadable"],
+            },
+            SOPInstanceUID=TEXT,
+            path=TEXT,
+            why=TEXT,
+        )
+    ),
+    error=TEXT,
+)
+
 SCHEMAS: Data = {
     "Reindex": record(
         progress=orNull(
@@ -39,36 +68,7 @@ SCHEMAS: Data = {
         )
     ),
     "Verification": record(
-        progress=orNull(
-            record(
-                running=FLAG,
-                started=TIME,
-                rate=NUMBER,
-                study=TEXT,
-                position=COUNT,
-                total=COUNT,
-                done=COUNT,
-                size=COUNT,
-                intact=COUNT,
-                damaged=COUNT,
-                missing=COUNT,
-                unreadable=COUNT,
-                changed=COUNT,
-                seconds=NUMBER,
-                findings=listOf(
-                    record(
-                        state={
-                            "type": "string",
-                            "enum": ["damaged", "missing", "unreadable"],
-                        },
-                        SOPInstanceUID=TEXT,
-                        path=TEXT,
-                        why=TEXT,
-                    )
-                ),
-                error=TEXT,
-            )
-        )
+        progress=orNull(_verification), regular=orNull(_verification)
     ),
 }
 

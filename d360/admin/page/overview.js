@@ -164,11 +164,16 @@ function jobs(signal) {
 
 const BAD = ["damaged", "missing", "unreadable"];
 
-function verification({ progress: one }) {
-  if (!one) {
+function verification({ progress, regular }) {
+  const all = [progress, regular].filter(Boolean);
+  if (!all.length) {
     return h("p", { class: "muted" }, "The files were not compared with what was stored since the start of the server; ",
       h("code", {}, "d360ctl verify"), " does it.");
   }
+  return h("div", {}, all.map(verified));
+}
+
+function verified(one) {
   const bad = BAD.filter((state) => one[state]);
   const wrong = bad.map((state) => `${number(one[state])} ${state}`).join(", ");
   const so = one.running ? "" : one.error ? `, ended early (${one.error})` : "";
