@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +16,9 @@ from psycopg2.extensions import parse_dsn
 
 from d360.errors import StartupError
 from d360.index.pool import SESSION
+from d360.logs import Logger
+
+_log = Logger("d360.index.migration")
 
 #: The oldest PostgreSQL that still gets corrections.
 OLDEST_SERVER = 14
@@ -49,7 +52,7 @@ def checkAndMigrate(dsn: str) -> int:
         connection.autocommit = True
         with connection.cursor() as cursor:
             _checkServer(cursor)
-            cursor.execute("SELECT pg_advisory_lock(%s, %s)", _LOCK)
+            _takeTurn(cursor)
             try:
                 return _migrate(cursor)
             except psycopg2.Error as error:
@@ -106,6 +109,20 @@ def _reason(error: psycopg2.Error) -> str:
         return "there is no such database; make it with createdb"
     line = firstLine(error).rsplit("failed: ", 1)[-1]
     return f"{line}; check database.url and that the server runs"
+
+
+def _takeTurn(cursor: Any) -> None:
+    """Wait until nobody else migrates; say so, for it may take long."""
+    # Should we be killed, the server notices, and does not go on for nobody with
+    # what the next one has to wait for. Not every platform can.
+    with suppress(psycopg2.Error):
+        cursor.execute("SET client_connection_check_interval = '2s'")
+    cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", _LOCK)
+    if not cursor.fetchone()[0]:
+        _log.warn(
+            "another process is bringing the database's schema up to date; waiting"
+        )
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", _LOCK)
 
 
 def _whyNot(error: psycopg2.Error) -> str:
