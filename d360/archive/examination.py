@@ -19,6 +19,9 @@ from d360.errors import FileDamaged
 #: Bytes that are read at a time.
 STEP = 1024 * 1024
 
+#: In nanoseconds.
+_SECOND = 1_000_000_000
+
 _READ = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -134,7 +137,12 @@ def distrust(path: str) -> None:
     Have no process take a damaged file for the one that it once found intact, see
     L{d360.archive.intact}: its time becomes another, by as little as there is, for
     it tells when the instance was received. Blocks.
+
+    It stays in its second, and becomes no later unless it has to for that: programs
+    that make backups would take it for a newer one, and put it in the place of the
+    good copy.
     """
     with suppress(OSError):
         state = os.stat(path)
-        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+        step = -1 if state.st_mtime_ns % _SECOND else 1
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + step))

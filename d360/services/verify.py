@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -300,7 +301,7 @@ class Verify:
                 underWay.add(one.number)
                 await self._instance(one.stored)
                 underWay.remove(one.number)
-                left = [*underWay, *(next_.number for next_ in list(waiting)[:1])]
+                left = [*underWay, *(next_.number for next_ in islice(waiting, 1))]
                 moveTo(min(left) - 1 if left else page[-1].number)
 
         turns = [Deferred.fromCoroutine(takeTurns()) for _ in range(self._concurrency)]

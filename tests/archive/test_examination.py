@@ -157,7 +157,28 @@ class DistrustTests(SynchronousTestCase):
         self.spoil(path)
         self.failureResultOf(self.archive().examine(*wanted, self.pace), FileDamaged)
         self.failureResultOf(archive.open(*wanted), ArchiveError)
-        self.assertEqual(received + 1, os.stat(path).st_mtime_ns)
+        self.assertEqual(received - 1, os.stat(path).st_mtime_ns)
+
+    def test_backups(self) -> None:
+        """What makes a backup does not put it in the place of the good copy."""
+        for number, nanoseconds in enumerate((0, 1, 999_999_999)):
+            folder, backup = self.mktemp(), self.mktemp()
+            os.makedirs(folder)
+            path = os.path.join(folder, "1.dcm")
+            with open(path, "wb") as file:
+                file.write(b"good")
+            time = (1_700_000_000 + number) * 10**9 + nanoseconds
+            os.utime(path, ns=(time, time))
+            copying = ["rsync", "-a", f"{folder}/", f"{backup}/"]
+            subprocess.run(copying, check=True)
+            with open(path, "wb") as file:
+                file.write(b"evil")
+            os.utime(path, ns=(time, time))
+            examination.distrust(path)
+            self.assertNotEqual(time, os.stat(path).st_mtime_ns)
+            subprocess.run(copying, check=True)
+            with open(os.path.join(backup, "1.dcm"), "rb") as file:
+                self.assertEqual(b"good", file.read())
 
     def test_intact(self) -> None:
         """Is not touched."""
