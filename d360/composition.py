@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from d360.archive.diskprocess import ProcessDisk
 from d360.archive.files import FileArchive
 from d360.archive.threads import DiskThreads
-from d360.archive.verifynotes import VerifyNotes
 from d360.asynchronous import asynchronous
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
@@ -40,8 +39,6 @@ from d360.services.retrieve import GetService, MoveService
 from d360.services.sending import Sender
 from d360.services.storage import StorageService
 from d360.services.verification import VerificationService
-from d360.services.verify import Verify
-from d360.services.verifycare import VerifyCare
 from d360.services.worklist import WorklistService
 from d360.transcoding.transcoder import Transcoder
 from d360.ul.factory import UpperLayerFactory
@@ -192,42 +189,6 @@ def makeStores(
     remoteAEs = PostgreSQLRemoteAEs(index.writing)
     worklist = PostgreSQLWorklist(index.reading, index.writing)
     return Stores(threads, archive, index, remoteAEs, worklist, transcoder)
-
-
-@frozen
-class Verifying:
-    """
-    What compares the files with what was stored.
-
-    @ivar asked: when somebody wants it.
-    @ivar regular: all the time, as C{care} has it.
-    """
-
-    asked: Verify
-    regular: Verify
-    care: VerifyCare
-
-    @asynchronous
-    async def stop(self) -> None:
-        """End both where they are."""
-        await self.asked.stop()
-        await self.care.stop()
-
-
-def makeVerifying(
-    reactor: Any, configuration: Configuration, stores: Stores
-) -> Verifying:
-    """For the server's own process; nothing is begun yet."""
-    archive, index = stores.archive, stores.index
-    # One file at a time: it is in no hurry.
-    regular = Verify(archive, index, reactor, 1)
-    notes = VerifyNotes(configuration.dataDirectory / "verify.json", stores.threads.run)
-    days = configuration.archive.verifyDays
-    return Verifying(
-        Verify(archive, index, reactor),
-        regular,
-        VerifyCare(regular, index, notes, reactor, days),
-    )
 
 
 def settingsOf(dicom: DICOM) -> UpperLayerSettings:

@@ -33,12 +33,10 @@ from d360.asynchronous import asynchronous
 from d360.composition import (
     Requesting,
     Stores,
-    Verifying,
     makeReadings,
     makeRequesting,
     makeServing,
     makeStores,
-    makeVerifying,
     portionOf,
     processReadings,
     recoverWorkers,
@@ -89,6 +87,7 @@ from d360.services.worklistcare import WorklistCare
 from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect, settingsWithSecrets
 from d360.ul.factory import numberAssociations
+from d360.verifying import Verifying, makeVerifying
 from d360.workers.doorway import Doorway, listen
 from d360.workers.lines import WithoutLines, shownElsewhere
 from d360.workers.workers import Workers
@@ -258,7 +257,8 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         },
         token,
     )
-    exposition = Exposition(watched.work, watched.readings)
+    readings = [*watched.readings, *own.verifying.readings()]
+    exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
         exposition, workers, index, archive, reactor, stores.threads.run
     )

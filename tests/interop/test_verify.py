@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,9 @@ class VerifyTests(SynchronousTestCase):
         self.assertEqual({one["path"] for one in progress["findings"]}, names)
         answer = self.server.ctl("verify")
         self.assertEqual(answer.status, 1)
+        self.assertEqual(
+            self.notIntact(), {"damaged": 2, "missing": 1, "unreadable": 1}
+        )
         log = self.server.logged()
         for name in names:
             self.assertIn(name, answer.output)
@@ -113,6 +117,16 @@ class VerifyTests(SynchronousTestCase):
         for path in (damaged, short, gone, odd):
             shutil.copy2(backup / path.relative_to(archive), path)
         self.assertEqual(self.verify()["intact"], 20)
+        self.assertEqual(
+            self.notIntact(), {"damaged": 0, "missing": 0, "unreadable": 0}
+        )
+
+    def notIntact(self) -> dict[str, int]:
+        """What Prometheus reads, by state."""
+        with urllib.request.urlopen(self.server.web + "/metrics") as response:
+            text = response.read().decode()
+        pattern = r'(?m)^d360_files_not_intact\{state="(\w+)"\} ([\d.]+)$'
+        return {state: int(float(count)) for state, count in re.findall(pattern, text)}
 
     def test_sentAgain(self) -> None:
         """An instance whose file was found damaged is kept anew."""
