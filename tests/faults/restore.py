@@ -34,6 +34,7 @@ from d360.index.embedded import EmbeddedServer
 from d360.index.leftover import processesOn
 from d360.services.part10 import readHead
 from tests.contracts.postgres import execute
+from tests.interop import wire
 from tests.interop.findset import many, send
 from tests.interop.running import PATIENCE, RunningServer
 from tests.interop.test_external import ExternalPostgreSQL
@@ -161,6 +162,38 @@ class Client:
             raise self.failures[0]
 
 
+class Slow:
+    """
+    An instance that is on its way while the backup is made, and is acknowledged
+    after it.
+    """
+
+    def __init__(self, server: RunningServer) -> None:
+        (dataset,) = many("SLOW", 5_000_000, 1)
+        dataset.PixelData = bytes(4 << 20)
+        dataset["PixelData"].VR = "OW"
+        uid = dataset.SOPInstanceUID
+        message = wire.store(1, 1, wire.CT, uid, encode(dataset))
+        half = len(message) * 3 // 5
+        self._rest = message[half:]
+        self._peer = wire.Peer(server)
+        self._peer.associate([(wire.CT, [wire.EXPLICIT])])
+        self._peer.send(message[:half])
+        deadline = time.monotonic() + PATIENCE
+        while not any(path.stem == uid for path in server.archived()):
+            if time.monotonic() > deadline:
+                raise Wrong("the file of an instance on its way does not appear")
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        """Send the rest."""
+        self._peer.send(self._rest)
+        status = self._peer.response().status
+        self._peer.socket.close()
+        if status:
+            raise Wrong(f"the slow one was answered {status:04x}")
+
+
 @define
 class Figures:
     """What a scenario has come to."""
@@ -170,13 +203,15 @@ class Figures:
     stored: int = 0
     found: int = 0
     intact: int = 0
+    cut: int = 0
     seconds: float = 0.0
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.before} acknowledged before the backup, "
             f"{self.stored} when all was lost; {self.found} of the former retrieved "
-            f"as they were sent, {self.intact} files intact; {self.seconds:.1f} s"
+            f"as they were sent, {self.intact} files intact, {self.cut} named that "
+            f"were cut off in the copy; {self.seconds:.1f} s"
         )
 
 
@@ -200,6 +235,8 @@ class Scenario:
         self.new = RunningServer(folder / "new", *options)
         self.client = Client(self.old)
         self.before: dict[str, bytes] = {}
+        # Of the files, made while they were written.
+        self.hasCopy = False
         self._began = time.monotonic()
 
     def places(self, server: RunningServer) -> dict[str, str]:
@@ -236,7 +273,9 @@ class Scenario:
         self.client.begin()
         time.sleep(self.seconds / 2)
         self.before = dict(self.client.acknowledged)
+        slow = Slow(self.old)
         back()
+        slow.end()
         time.sleep(self.seconds / 2)
         self.client.end()
         self.figures.before = len(self.before)
@@ -267,6 +306,9 @@ class Scenario:
         # Those that were on their way when they were copied.
         for path in re.findall(r"Cannot index (\S+):", self.new.logged()):
             (self.new.folder / "data" / "archive" / path).unlink()
+            self.figures.cut += 1
+        if self.hasCopy and not self.figures.cut:
+            raise Wrong("a file that was cut off in the copy was not named")
         perform("d360ctl reindex --prune", places)
         perform("d360ctl verify --rate 0", places)
 
@@ -352,6 +394,7 @@ def embedded(folder: Path, seconds: float) -> Figures:
         def back() -> None:
             perform(f"{_PYTHON} pg_dump", places)
             perform("rsync -a --exclude=/.incoming", places)
+            one.hasCopy = True
 
         one.whileStoring(back)
         one.lose()
@@ -389,6 +432,7 @@ def external(folder: Path, seconds: float) -> Figures:
         def back() -> None:
             perform(f"{_EXTERNAL} pg_dump", places)
             perform("rsync -a --exclude=/.incoming", places)
+            one.hasCopy = True
 
         one.whileStoring(back)
         one.lose()
@@ -417,6 +461,7 @@ def files(folder: Path, seconds: float) -> Figures:
             perform("d360ctl ae list --json", places)
             perform("d360ctl worklist list --json", places)
             perform("rsync -a --exclude=/.incoming", places)
+            one.hasCopy = True
 
         one.whileStoring(back)
         one.lose()
