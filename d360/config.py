@@ -182,6 +182,13 @@ class Database:
 
 
 @frozen
+class Archive:
+    """The files: section C{[archive]}."""
+
+    verifyDays: int = _option(0, _number(0, 3650))
+
+
+@frozen
 class Worklist:
     """The modality worklist: section C{[worklist]}."""
 
@@ -241,6 +248,7 @@ class Configuration:
     tls: TLS = _section(TLS)
     web: Web = _section(Web)
     database: Database = _section(Database)
+    archive: Archive = _section(Archive)
     worklist: Worklist = _section(Worklist)
     transcoding: Transcoding = _section(Transcoding)
     log: Log = _section(Log)

@@ -130,6 +130,14 @@ class ArchiveError(D360Error):
     """A file of the archive cannot be written, read or removed."""
 
 
+class FileMissing(ArchiveError):
+    """A file that the index knows is not there."""
+
+
+class FileDamaged(ArchiveError):
+    """A file does not hold what was stored."""
+
+
 class TranscodingError(D360Error):
     """A data set cannot be brought to another transfer syntax."""
 

@@ -50,10 +50,12 @@ if TYPE_CHECKING:
         DiskSpace,
         Duplicates,
         EstablishedAssociation,
+        Extent,
         Fragment,
         InstanceRecord,
         Location,
         Match,
+        NumberedInstance,
         Outcome,
         Permission,
         PresentationContext,
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
         SendJob,
         StoredInstance,
         Totals,
+        VerifyProgress,
+        VerifyRound,
         WorklistItem,
     )
 
@@ -479,6 +483,35 @@ class IArchive(Interface):
         @raise ArchiveError: the file is gone, or holds other bytes.
         """
 
+    def examine(
+        location: Location,
+        size: int,
+        digest: bytes,
+        pace: Callable[[int], Deferred[None]],
+    ) -> Deferred[bytes]:
+        """
+        Read all of a file from the disk, whatever is known of it, and compare its
+        data set with what was stored. It takes no other file out of the system's
+        memory.
+
+        @param size: of the data set.
+        @param digest: of the data set, see L{d360.digests}.
+        @param pace: is called after each piece with its length in bytes; the next
+            one, of at most 1 MiB, is read when it has fired. What it fails with
+            ends the examination.
+        @return: fires with what stands before the data set.
+        @raise FileMissing: it is not there.
+        @raise FileDamaged: it holds other bytes; nobody will take it for intact
+            without having read it.
+        @raise ArchiveError: it cannot be read.
+        """
+
+    def isSettled(location: Location) -> Deferred[bool]:
+        """
+        Whether nobody, in whichever process, has yet to L{settle} a file or to
+        remove it.
+        """
+
     def pathOf(location: Location) -> str:
         """
         The absolute path of a file, for another process to read it. A plain
@@ -648,6 +681,20 @@ class IIndex(Interface):
 
     def locationsBelow(folder: str) -> Deferred[tuple[Location, ...]]:
         """The locations entered whose path begins with C{folder + "/"}."""
+
+    def extent(after: int) -> Deferred[Extent]:
+        """
+        The instances with a number above C{after}, see L{NumberedInstance
+        <d360.model.NumberedInstance>}.
+        """
+
+    def instancesAfter(
+        number: int, count: int
+    ) -> Deferred[tuple[NumberedInstance, ...]]:
+        """
+        The next instances in the order of their numbers, at most so many. In
+        between nothing is held in the database.
+        """
 
     def forget(location: Location) -> Deferred[bool]:
         """
@@ -1112,4 +1159,42 @@ class ICertificates(Interface):
         """
         Read their files now. One that cannot be used is logged, and the one
         before it stays.
+        """
+
+
+class IVerify(Interface):
+    """The verification that the files are what was stored."""
+
+    def start(rate: float, study: str = "", after: int = 0) -> bool:
+        """
+        Begin in the background. A plain call.
+
+        @param rate: bytes a second at most; 0 for no limit.
+        @param study: a Study Instance UID, to look at this one only.
+        @param after: go on behind a C{position} of an earlier one.
+        @return: C{False} if one is running.
+        """
+
+    def progress() -> VerifyProgress | None:
+        """How far it has come; C{None} before the first. A plain call."""
+
+    def stop() -> Deferred[None]:
+        """End it where it is."""
+
+
+class IVerifyNotes(Interface):
+    """Remembers how far the regular verification is, whatever ends the server."""
+
+    def read() -> Deferred[VerifyRound | None]:
+        """
+        What was written last; C{None} where nothing was, or nothing of use.
+
+        @raise ArchiveError: the disk refuses.
+        """
+
+    def write(round: VerifyRound) -> Deferred[None]:
+        """
+        Remember it, in place of what was before.
+
+        @raise ArchiveError: the disk refuses.
         """

@@ -424,6 +424,29 @@ class CommitmentRequest:
     identifier: int = 0
 
 
+@frozen
+class NumberedInstance:
+    """
+    An instance in the order in which the index got to know them.
+
+    @ivar number: the index' own; it stays, also when the instance is replaced.
+    """
+
+    number: int
+    stored: StoredInstance
+
+
+@frozen
+class Extent:
+    """
+    @ivar last: the highest L{NumberedInstance.number}, 0 where there is none.
+    @ivar instances: how many there are.
+    """
+
+    last: int
+    instances: int
+
+
 class Duplicates(enum.Enum):
     """What becomes of an instance that is sent again with other bytes."""
 
@@ -580,3 +603,78 @@ class ReindexProgress:
     pruned: int
     seconds: float
     error: str = ""
+
+
+class FileState(enum.Enum):
+    """What is wrong with the file of an instance."""
+
+    #: It holds other bytes than those that were stored.
+    DAMAGED = "damaged"
+    #: It is not there.
+    MISSING = "missing"
+    #: The system refuses to read it.
+    UNREADABLE = "unreadable"
+
+
+@frozen
+class Finding:
+    """
+    A file that is not intact.
+
+    @ivar path: below the archive's folder.
+    """
+
+    state: FileState
+    SOPInstanceUID: str
+    path: str
+    why: str
+
+
+@frozen
+class VerifyProgress:
+    """
+    How far the verification of the files has come.
+
+    @ivar total: instances to be looked at; 0 until they are counted.
+    @ivar size: bytes read.
+    @ivar changed: instances that were on their way, replaced or deleted when
+        they were looked at.
+    @ivar position: all that the index got to know before has been looked at, as
+        a L{NumberedInstance.number}; 0 where only one study is.
+    @ivar findings: the first of them.
+    @ivar rate: bytes a second at most, 0 for no limit.
+    @ivar study: the Study Instance UID of the only study, or C{""}.
+    @ivar error: why it ended early, C{""} otherwise.
+    """
+
+    running: bool
+    startedAt: datetime
+    rate: float
+    study: str
+    position: int
+    total: int = 0
+    done: int = 0
+    size: int = 0
+    intact: int = 0
+    damaged: int = 0
+    missing: int = 0
+    unreadable: int = 0
+    changed: int = 0
+    seconds: float = 0.0
+    findings: tuple[Finding, ...] = ()
+    error: str = ""
+
+
+@frozen
+class VerifyRound:
+    """
+    One of the verifications of all files that follow each other.
+
+    @ivar begunAt: seconds since the epoch.
+    @ivar position: see L{VerifyProgress}.
+    @ivar complete: all has been looked at.
+    """
+
+    begunAt: float
+    position: int = 0
+    complete: bool = False

@@ -23,6 +23,7 @@ from d360.admin.aes import RemoteAEsResource
 from d360.admin.metrics import MetricsCall, MetricsResource
 from d360.admin.site import ReindexResource, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
+from d360.admin.verify import VerifyResource
 from d360.admin.watching import (
     AssociationsResource,
     CommitmentsResource,
@@ -106,6 +107,7 @@ from d360.services.worklistitems import WorklistForms
 from d360.settings import settingsInEffect, settingsWithSecrets
 from d360.shared import SharedNumber
 from d360.ul.factory import numberAssociations
+from d360.verifying import Verifying, makeVerifying
 from d360.workers.doorway import Doorway, listen
 from d360.workers.lines import WithoutLines, shownElsewhere
 from d360.workers.process import CHANGES, WorkerProcess
@@ -192,6 +194,7 @@ class _Own:
     requesting: Requesting
     recovery: Recovery
     reindex: Reindex
+    verifying: Verifying
     sending: Sending
     care: WorklistCare
     commitments: Commitments
@@ -221,6 +224,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
+        makeVerifying(reactor, configuration, stores),
         Sending(
             stores.index,
             requesting.sender,
@@ -283,6 +287,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         {
             b"status": status,
             b"reindex": ReindexResource(own.reindex),
+            b"verify": VerifyResource(own.verifying.asked, own.verifying.regular),
             b"aes": RemoteAEsResource(remoteAEs, verification, title),
             b"studies": StudiesResource(studies, remoteAEs, own.sending),
             b"jobs": JobsResource(own.sending),
@@ -302,6 +307,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         *watched.readings,
         *diskReadings(stores.freeSpace),
         *certificateReadings(certificates),
+        *own.verifying.readings(),
     ]
     exposition = Exposition(watched.work, readings)
     measured = MetricsResource(
@@ -367,6 +373,7 @@ def _begin(own: _Own) -> None:
     """All is there, and about to be served."""
     warnOfDoors(own.configuration)
     own.care.start()
+    own.verifying.care.start()
     own.commitments.start()
     own.auditing.applicationStarts()
 
@@ -380,6 +387,7 @@ async def _stopWork(own: _Own) -> None:
     await own.sending.stop()
     await own.stores.transcoder.stop()
     await own.reindex.stop()
+    await own.verifying.stop()
 
 
 def _makeAlone(configuration: Configuration) -> Server:

@@ -11,15 +11,14 @@ import os
 import re
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from d360 import __version__
-from d360.admin import ctlworklist
+from d360.admin import ctlarchive, ctlload, ctlworklist
 from d360.admin.client import DEFAULT_URL, Refused, Server
-from d360.admin.terminal import Parser, table, tell
+from d360.admin.terminal import Parser, duration, size, table, tell
 
 EXAMPLES = """\
 examples:
@@ -28,6 +27,7 @@ examples:
   d360ctl reindex
   d360ctl --url http://pacs:8360 --token SECRET reindex --full --prune
   d360ctl --url https://pacs:8360 --ca ca.pem status
+  d360ctl verify
   d360ctl ae add WS1 127.0.0.1 11113
   d360ctl ae echo WS1
   d360ctl worklist add step.json
@@ -44,28 +44,14 @@ examples:
   d360ctl ae list
   d360ctl ae list --json | jq -r .aes[].aet
   d360ctl ae remove WS1
+  d360ctl ae list --json > aes.json
+  d360ctl ae load aes.json
 
 A title with a space is quoted: d360ctl ae add "CT 1" ct1.example.org 104
 """
 
 #: Seconds for a C-ECHO: to connect, to negotiate, for its answer, to release.
 ECHO_TIMEOUT = 120.0
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    clock = f"{hours:02}:{minutes:02}:{rest:02}"
-    return f"{days} d {clock}" if days else clock
 
 
 def status(server: Server, arguments: argparse.Namespace) -> None:
@@ -75,7 +61,7 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
         print(json.dumps(answer))
         return
     print(f"D360 {answer['version']}, {answer['ae_title']}")
-    print(f"  up            {_duration(answer['uptime_seconds'])}")
+    print(f"  up            {duration(answer['uptime_seconds'])}")
     associations = answer["associations"]
     print(
         f"  associations  {associations['live']} open, "
@@ -101,11 +87,11 @@ def status(server: Server, arguments: argparse.Namespace) -> None:
         print(
             f"  stored        {counts['patients']} patients, "
             f"{counts['studies']} studies, {counts['series']} series, "
-            f"{counts['instances']} instances, {_size(counts['size'])}"
+            f"{counts['instances']} instances, {size(counts['size'])}"
         )
     disk = answer["disk"]
     low = ", TOO LITTLE: NOTHING IS STORED" if disk["low"] else ""
-    print(f"  disk          {_size(disk['free'])} of {_size(disk['total'])} free{low}")
+    print(f"  disk          {size(disk['free'])} of {size(disk['total'])} free{low}")
     print(f"  audit trail   {_audit(answer['audit'])}")
 
 
@@ -117,60 +103,6 @@ def _audit(state: dict[str, Any]) -> str:
         how = "FAILS" if state["failing"] else "works again"
         return f"{kept} {how}, {state['waiting']} waiting, {state['dropped']} dropped"
     return f"{kept}, {state['written']} messages written"
-
-
-def _progressLine(progress: dict[str, Any]) -> str:
-    of = str(progress["total"]) + ("" if progress["counted"] else "+")
-    return (
-        f"{progress['done']}/{of} files, {progress['added']} added, "
-        f"{progress['unchanged']} known, {progress['failed']} failed, "
-        f"{_duration(progress['seconds'])}"
-    )
-
-
-def _follow(server: Server, quiet: bool) -> dict[str, Any]:
-    """Show the progress until the rebuild has ended."""
-    live = sys.stderr.isatty()
-    shownAt = 0.0
-    while True:
-        progress: dict[str, Any] = server.call("GET", "/api/reindex")["progress"]
-        running = progress["running"]
-        if not quiet and (live or not running or time.monotonic() - shownAt >= 5):
-            shownAt = time.monotonic()
-            start, end = ("\r\x1b[K", "" if running else "\n") if live else ("", "\n")
-            print(start + _progressLine(progress), end=end, file=sys.stderr, flush=True)
-        if not running:
-            return progress
-        time.sleep(0.25)
-
-
-def reindex(server: Server, arguments: argparse.Namespace) -> None:
-    """Have the index rebuilt from the files, and show how it goes."""
-    flags = {"prune": arguments.prune, "full": arguments.full}
-    try:
-        server.call("POST", "/api/reindex", flags)
-        progress = _follow(server, arguments.json)
-    except KeyboardInterrupt:
-        server.call("DELETE", "/api/reindex")
-        if sys.stderr.isatty():
-            # Below the progress, and the terminal's own ^C.
-            print(file=sys.stderr)
-        raise Refused("stopped; run it again to go on") from None
-    if arguments.json:
-        print(json.dumps(progress))
-    if progress["error"]:
-        raise Refused(progress["error"])
-    if progress["missing"] and not arguments.prune:
-        print(
-            f"{progress['missing']} instances of the index have no file; if their "
-            "files are lost for good, d360ctl reindex --prune forgets them",
-            file=sys.stderr,
-        )
-    if progress["failed"]:
-        raise Refused(
-            f"{progress['failed']} files could not be entered; the server's log "
-            "names each with the reason"
-        )
 
 
 def _pathOf(title: str) -> str:
@@ -285,21 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=status)
 
-    command = commands.add_parser(
-        "reindex",
-        parents=[common],
-        help="rebuild the index from the files",
-        description="Enter all files of the archive into the index. Files that it "
-        "knows are passed over. It may be interrupted and run again at any time, "
-        "also while studies are being stored.",
-    )
-    command.add_argument(
-        "--full", action="store_true", help="read also the files that are known"
-    )
-    command.add_argument(
-        "--prune", action="store_true", help="forget instances whose file is gone"
-    )
-    command.set_defaults(run=reindex)
+    ctlarchive.addCommands(commands, common)
 
     command = commands.add_parser(
         "ae",
@@ -334,6 +252,7 @@ def _addAECommands(commands: Any, common: Parser) -> None:
             command.add_argument("host", metavar="HOST", help="a name or an IP address")
             command.add_argument("port", metavar="PORT", help="1 to 65535")
             _addPermissions(command)
+    ctlload.addCommand(commands, common)
 
 
 def _addPermissions(command: argparse.ArgumentParser) -> None:

@@ -22,6 +22,24 @@ def tell(arguments: argparse.Namespace, answer: Any, line: str) -> None:
     print(json.dumps(answer) if arguments.json else line)
 
 
+def size(count: float) -> str:
+    """Bytes, for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, for people."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02}:{minutes:02}:{rest:02}"
+    return f"{days} d {clock}" if days else clock
+
+
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Show rows in columns, the first one their names."""
     shown = [[printable(cell) for cell in row] for row in rows]

@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from d360.archive.blocks import Blocks
 from d360.archive.disk import IDisk, IDiskMaker, InThread, ThreadedDisk
+from d360.archive.examination import Examination, distrust
 from d360.archive.incoming import (
     FOLDER_MODE,
     Folders,
@@ -47,7 +48,7 @@ from d360.archive.layout import (
 from d360.archive.reader import DatasetReader, Wanted, openCached, openDataset
 from d360.archive.writer import Later, Settling, Writer
 from d360.asynchronous import asynchronous
-from d360.errors import ArchiveError
+from d360.errors import ArchiveError, FileDamaged, FileMissing
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import DiskSpace, Location
 
@@ -248,6 +249,39 @@ class FileArchive:
                 # So most are while a study is sent, where each coroutine counts.
                 return succeed(opened(reader))
         return openDataset(wanted, self._blocks, self._inThread).addCallback(opened)
+
+    @asynchronous
+    async def examine(
+        self,
+        location: Location,
+        size: int,
+        digest: bytes,
+        pace: Callable[[int], Deferred[None]],
+    ) -> bytes:
+        path = self.pathOf(location)
+        examination = Examination(path, location.dataSetOffset, size, digest)
+        try:
+            while not examination.complete:
+                await pace(await self._inThread(examination.step))
+        except FileDamaged:
+            await self._inThread(distrust, path)
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileMissing("the file is gone") from None
+        except OSError as error:
+            raise ArchiveError(f"it cannot be read: {error.strerror}") from error
+        finally:
+            if not examination.closed:
+                await self._inThread(examination.close)
+        return examination.head
+
+    @asynchronous
+    async def isSettled(self, location: Location) -> bool:
+        def look() -> bool:
+            marks = map(fromMark, self._namesOnTheirWay())
+            return all(mark is None or mark[0].path != location.path for mark in marks)
+
+        return await self._system(look)
 
     @asynchronous
     async def openOther(self, path: str) -> IDatasetReader:

@@ -19,8 +19,10 @@ from d360.model import (
     Announcement,
     DatabaseState,
     Duplicates,
+    Extent,
     InstanceRecord,
     Location,
+    NumberedInstance,
     Query,
     Registration,
     StoredInstance,
@@ -120,6 +122,22 @@ class PostgreSQLIndex:
 
     def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
         return results.locationsBelow(self.reading, clean(folder))
+
+    @asynchronous
+    async def extent(self, after: int) -> Extent:
+        rows = await self.reading.query("extent", sql.extent(after))
+        return Extent(*rows[0])
+
+    @asynchronous
+    async def instancesAfter(
+        self, number: int, count: int
+    ) -> tuple[NumberedInstance, ...]:
+        rows = await self.reading.query(
+            "instances after", sql.instancesAfter(number, count)
+        )
+        return tuple(
+            NumberedInstance(row[0], results.storedInstance(row[1:])) for row in rows
+        )
 
     @asynchronous
     async def forget(self, location: Location) -> bool:

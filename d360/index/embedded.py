@@ -286,8 +286,9 @@ class EmbeddedServer:
         if found != ours:
             raise StartupError(
                 f"{self._data} was written by PostgreSQL {found}, and this release "
-                f"brings {ours}: convert it with pg_upgrade, or move it away and "
-                "rebuild the index with d360ctl reindex"
+                f"brings {ours}: it is left as it is; have the release that wrote it "
+                "dump it, and this one restore the dump, as docs/administration.rst "
+                "tells under Upgrading"
             )
 
     def _placeSockets(self) -> None:

@@ -43,6 +43,20 @@ def postmasterOf(data: Path) -> int | None:
         return None
 
 
+def socketsOf(data: Path) -> Path | None:
+    """
+    The folder of the socket of a PostgreSQL that runs on a data directory; C{None}
+    where none does.
+    """
+    data = data.resolve()
+    postmaster = postmasterOf(data)
+    if postmaster is None or postmaster not in processesOn(data):
+        return None
+    # PostgreSQL 18, 65.1 (Database File Layout): the fifth line is the folder.
+    lines = (data / "postmaster.pid").read_text().splitlines()
+    return Path(lines[4]) if len(lines) > 4 and lines[4] else None
+
+
 def endLeftover(data: Path) -> bool:
     """
     End what still runs on a data directory, then remove its stale lock file:

@@ -6,7 +6,8 @@ before the reactor does, and blocks.
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,9 @@ from psycopg2.extensions import parse_dsn
 
 from d360.errors import StartupError
 from d360.index.pool import SESSION
+from d360.logs import Logger
+
+_log = Logger("d360.index.migration")
 
 #: The oldest PostgreSQL that still gets corrections.
 OLDEST_SERVER = 14
@@ -48,27 +52,38 @@ def checkAndMigrate(dsn: str) -> int:
         connection.autocommit = True
         with connection.cursor() as cursor:
             _checkServer(cursor)
-            cursor.execute("SELECT pg_advisory_lock(%s, %s)", _LOCK)
+            _takeTurn(cursor)
             try:
                 return _migrate(cursor)
             except psycopg2.Error as error:
                 raise StartupError(
-                    "database.url: the schema cannot be brought up to date: "
-                    f"{firstLine(error)}"
+                    "the database's schema cannot be brought up to date, and is left "
+                    f"as it was: {_whyNot(error)}"
                 ) from None
 
 
-def connect(dsn: str) -> Any:
-    """A blocking connection, or a L{StartupError} that names the server."""
+def partsOf(dsn: str) -> dict[str, str]:
+    """
+    What a URL says, by libpq's names.
+
+    @raise StartupError: it is none.
+    """
     try:
-        where = _serverOf(dsn)
-        return psycopg2.connect(dsn, **{"connect_timeout": _CONNECT_TIMEOUT, **SESSION})
+        parts: dict[str, str] = parse_dsn(dsn)
     except psycopg2.ProgrammingError:
         # The parser's message quotes the URL, and with it a password.
         raise StartupError(
             "database.url is no PostgreSQL URL: write "
             "postgresql://user:password@host:5432/database"
         ) from None
+    return parts
+
+
+def connect(dsn: str) -> Any:
+    """A blocking connection, or a L{StartupError} that names the server."""
+    where = _serverOf(dsn)
+    try:
+        return psycopg2.connect(dsn, **{"connect_timeout": _CONNECT_TIMEOUT, **SESSION})
     except psycopg2.Error as error:
         raise StartupError(
             f"no connection to the database {where}: {_reason(error)}"
@@ -76,7 +91,7 @@ def connect(dsn: str) -> Any:
 
 
 def _serverOf(dsn: str) -> str:
-    parts = parse_dsn(dsn)
+    parts = partsOf(dsn)
     host = parts.get("host") or parts.get("hostaddr") or "on the local socket"
     return (
         f"{parts.get('dbname') or parts.get('user') or ''!r} at "
@@ -94,6 +109,30 @@ def _reason(error: psycopg2.Error) -> str:
         return "there is no such database; make it with createdb"
     line = firstLine(error).rsplit("failed: ", 1)[-1]
     return f"{line}; check database.url and that the server runs"
+
+
+def _takeTurn(cursor: Any) -> None:
+    """Wait until nobody else migrates; say so, for it may take long."""
+    # Should we be killed, the server notices, and does not go on for nobody with
+    # what the next one has to wait for. Not every platform can.
+    with suppress(psycopg2.Error):
+        cursor.execute("SET client_connection_check_interval = '2s'")
+    cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", _LOCK)
+    if not cursor.fetchone()[0]:
+        _log.warn(
+            "another process is bringing the database's schema up to date; waiting"
+        )
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", _LOCK)
+
+
+def _whyNot(error: psycopg2.Error) -> str:
+    """Why the schema could not be changed, and what to do."""
+    line = firstLine(error)
+    if error.pgcode == "53100":
+        return f"{line}; make room on the database's disk, and start again"
+    if error.pgcode == "42501":
+        return f"{line}; the database must belong to the role of database.url"
+    return f"{line}; see the database's log, and start again"
 
 
 def firstLine(error: Exception) -> str:
@@ -140,9 +179,7 @@ def _migrate(cursor: Any) -> int:
         )
     if current < latest:
         _requireTrigrams(cursor)
-        for version, text in known:
-            if version > current:
-                _apply(cursor, version, text)
+        _applyAll(cursor, [one for one in known if one[0] > current])
     return latest
 
 
@@ -157,8 +194,11 @@ def _requireTrigrams(cursor: Any) -> None:
         ) from None
 
 
-def _apply(cursor: Any, version: int, text: str) -> None:
-    """One migration and its version, as one transaction."""
+def _applyAll(cursor: Any, missing: Sequence[tuple[int, str]]) -> None:
+    """
+    All of them as one transaction: whatever happens in between, the schema is the
+    older one and of use to the older release, or the newer one.
+    """
     cursor.execute("BEGIN")
     try:
         cursor.execute(
@@ -166,10 +206,15 @@ def _apply(cursor: Any, version: int, text: str) -> None:
             " version integer PRIMARY KEY,"
             " applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        # Without parameters: the text's own percent signs are not looked at.
-        cursor.execute(text)
-        cursor.execute("INSERT INTO schema_version (version) VALUES (%s)", (version,))
+        for version, text in missing:
+            # Without parameters: the text's own percent signs are not looked at.
+            cursor.execute(text)
+            cursor.execute(
+                "INSERT INTO schema_version (version) VALUES (%s)", (version,)
+            )
     except psycopg2.Error:
-        cursor.execute("ROLLBACK")
+        # A connection that is lost has rolled back of itself.
+        if not cursor.connection.closed:
+            cursor.execute("ROLLBACK")
         raise
     cursor.execute("COMMIT")

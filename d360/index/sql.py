@@ -369,6 +369,25 @@ def pathsBelow(folder: str, after: int, limit: int) -> Statement:
     )
 
 
+def extent(after: int) -> Statement:
+    """The highest ID of an instance above C{after}, and how many there are."""
+    return Statement(
+        "SELECT coalesce(max(id), 0), count(*) FROM instances WHERE id > %s", (after,)
+    )
+
+
+def instancesAfter(after: int, limit: int) -> Statement:
+    """
+    The instances with an ID above C{after}, by ID: this, and the columns of a
+    L{d360.model.StoredInstance}.
+    """
+    return Statement(
+        f"SELECT i.id, {_STORED} FROM instances i WHERE i.id > %s"
+        " ORDER BY i.id LIMIT %s",
+        (after, limit),
+    )
+
+
 def register(batch: str, writer: str, lowest: int | None) -> Statement:
     """
     Enter a batch of L{d360.index.rows.batch}.

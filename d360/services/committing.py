@@ -11,8 +11,7 @@ fails, also after a restart.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 from attrs import evolve
 from pydicom.dataset import Dataset
@@ -23,6 +22,7 @@ from twisted.internet.defer import (
     Deferred,
     DeferredList,
     DeferredSemaphore,
+    fail,
     succeed,
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -31,7 +31,6 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.attributes import Level
-from d360.digests import sameKind
 from d360.dimse import status
 from d360.errors import (
     ArchiveError,
@@ -79,9 +78,6 @@ MAX_WAITING = 16
 #: Instances that the index is asked for at once.
 _TOGETHER = 500
 
-#: Bytes that are read at once.
-_STEP = 1 << 20
-
 #: Seconds between looks for requests that are due.
 INTERVAL = 15.0
 
@@ -120,20 +116,6 @@ class _Encoded:
 
     def close(self) -> None:
         """There is nothing to close."""
-
-
-def isIntact(stored: StoredInstance, file: BinaryIO) -> bool:
-    """
-    Whether a file holds the data set that was received. Reads it to its end:
-    for a thread.
-    """
-    file.seek(stored.location.dataSetOffset)
-    digest = sameKind(stored.digest)
-    size = 0
-    while piece := file.read(_STEP):
-        digest.update(piece)
-        size += len(piece)
-    return size == stored.size and digest.digest() == stored.digest
 
 
 def encodeReport(
@@ -377,15 +359,17 @@ class Commitments:
     @asynchronous
     async def _isKept(self, stored: StoredInstance) -> bool:
         try:
-            intact = await self._archive.readWith(
-                stored.location, partial(isIntact, stored)
+            await self._archive.examine(
+                stored.location, stored.size, stored.digest, self._pace
             )
-            if intact:
-                # One that is on its way may be whole and not durable yet.
-                await self._archive.sync(stored.location)
+            # One that is on its way may be whole and not durable yet.
+            await self._archive.sync(stored.location)
         except ArchiveError:
             return False
-        return intact
+        return True
+
+    def _pace(self, count: int) -> Deferred[None]:
+        return fail(_NotTold("the server stops")) if self._stopped else succeed(None)
 
     # --- who is told
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -19,7 +19,12 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.digests import newDigest
-from d360.errors import ArchiveError, DatabaseError, DatabaseUnavailable
+from d360.errors import (
+    ArchiveError,
+    DatabaseError,
+    DatabaseUnavailable,
+    FileDamaged,
+)
 from d360.interfaces import IArchive, IIndex, IReindex
 from d360.logs import Logger
 from d360.model import (
@@ -213,7 +218,7 @@ class Reindex:
             else:
                 unread.append(path)
         remaining = iter(unread)
-        workers = [self._files(remaining) for _ in range(self._concurrency)]
+        workers = [self._files(remaining, rows) for _ in range(self._concurrency)]
         await _all(workers)
         for path in rows.keys() - set(paths):
             self._checkStopping()
@@ -229,21 +234,30 @@ class Reindex:
             self._count(pruned=1)
 
     @asynchronous
-    async def _files(self, remaining: Iterator[str]) -> None:
+    async def _files(
+        self, remaining: Iterator[str], rows: Mapping[str, Location]
+    ) -> None:
         for path in remaining:
             self._checkStopping()
             try:
-                await self._file(path)
+                await self._file(path, rows.get(path))
             except DatabaseUnavailable:
                 self._stopping = True
                 raise
+            except FileDamaged as error:
+                self._count(done=1, failed=1)
+                self._log.warn(
+                    "Cannot index {path}: {why}; d360ctl verify names all such files",
+                    path=path,
+                    why=str(error),
+                )
             except (ArchiveError, HeaderError, DatabaseError) as error:
                 self._count(done=1, failed=1)
                 self._log.warn("Cannot index {path}: {why}", path=path, why=str(error))
 
     @asynchronous
-    async def _file(self, path: str) -> None:
-        reading = await self._archive.readWith(Location(path, 0), readInstance)
+    async def _file(self, path: str, known: Location | None) -> None:
+        reading = await self._read(path, known)
         ours = Location(path, reading.dataSetOffset)
         registration = await self._index.register(
             reading.record, ours, Duplicates.NEWEST
@@ -269,6 +283,27 @@ class Reindex:
             self._count(done=1, added=1)
         else:
             self._count(done=1, unchanged=1)
+
+    async def _read(self, path: str, known: Location | None) -> _Reading:
+        """
+        What a file says. One that is known is believed only if it still is what was
+        stored; its digest stays as it is, of whatever kind.
+
+        @raise ArchiveError: it is not, or cannot be read.
+        """
+        stored = None if known is None else await self._index.storedAt(known)
+        if stored is not None:
+            await self._archive.examine(
+                stored.location, stored.size, stored.digest, self._pace
+            )
+        reading = await self._archive.readWith(Location(path, 0), readInstance)
+        if stored is None:
+            return reading
+        return evolve(reading, record=evolve(reading.record, digest=stored.digest))
+
+    @asynchronous
+    async def _pace(self, count: int) -> None:
+        self._checkStopping()
 
     @asynchronous
     async def _giveBack(self, registration: Registration, gone: Location) -> None:

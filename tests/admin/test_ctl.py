@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
-from d360.admin import ctl
+from d360.admin import ctl, ctlarchive
 from tests.tls.making import issue
 
 STATUS = {
@@ -145,7 +145,7 @@ class CtlTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.connections = Connections()
         self.patch(http.client, "HTTPConnection", self.connections)
-        self.patch(ctl.time, "sleep", lambda seconds: None)
+        self.patch(ctlarchive.time, "sleep", lambda seconds: None)
         self.patch(ctl.os, "environ", {})
         self.connections.answers["GET /api/status"] = (200, STATUS)
 

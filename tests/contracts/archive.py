@@ -4,14 +4,16 @@ The contract of L{IArchive} and L{IBlobWriter}, for every implementation.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface.interface import Method
 from zope.interface.verify import verifyObject
 
 from d360.digests import digestOf
-from d360.errors import ArchiveError
+from d360.errors import ArchiveError, FileDamaged, FileMissing
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import Blob, Location
 
@@ -140,6 +142,64 @@ class ArchiveContract:
         self.assertNotEqual(blob.location, other.location)
         self.successResultOf(writer.discard())
         self.assertFalse(self.successResultOf(self.archive.exists(blob.location)))
+
+    def examining(self, blob: Blob, **other: Any) -> Deferred[bytes]:
+        """@ivar paced: the lengths of the pieces."""
+        self.paced: list[int] = []
+
+        def pace(count: int) -> Deferred[None]:
+            self.paced.append(count)
+            return succeed(None)
+
+        wanted = {"size": blob.size, "digest": blob.digest, **other}
+        return self.archive.examine(blob.location, pace=pace, **wanted)
+
+    def test_examine(self) -> None:
+        """All of it, whatever its length is; the head is handed out."""
+        for size in (0, 1, len(DATA), 2**20 - len(HEAD), 2**20, 3_000_000):
+            _, blob = self.stored(data=(DATA * (size // len(DATA) + 1))[:size])
+            self.assertEqual(HEAD, self.successResultOf(self.examining(blob)))
+            self.assertEqual(len(HEAD) + size, sum(self.paced))
+
+    def test_examineSHA256(self) -> None:
+        """Files of archives that were begun with an earlier release."""
+        _, blob = self.stored()
+        known = hashlib.sha256(DATA).digest()
+        self.assertEqual(HEAD, self.successResultOf(self.examining(blob, digest=known)))
+        other = hashlib.sha256(b"other").digest()
+        self.failureResultOf(self.examining(blob, digest=other), FileDamaged)
+
+    def test_examineOther(self) -> None:
+        """A file that holds other bytes, more of them or fewer, or is gone."""
+        for size in (len(DATA), 3_000_000):
+            _, blob = self.stored(data=bytes(size))
+            for other in (
+                {"digest": digestOf(b"other")},
+                {"size": size - 1},
+                {"size": size + 1},
+            ):
+                self.failureResultOf(self.examining(blob, **other), FileDamaged)
+            self.assertTrue(self.successResultOf(self.archive.exists(blob.location)))
+        self.successResultOf(self.archive.remove(blob.location))
+        self.failureResultOf(self.examining(blob), FileMissing)
+
+    def test_examineNoFurther(self) -> None:
+        """Who sets the pace may end it."""
+        _, blob = self.stored(data=bytes(3_000_000))
+        examining = self.archive.examine(
+            blob.location, blob.size, blob.digest, lambda _: fail(ZeroDivisionError())
+        )
+        self.failureResultOf(examining, ZeroDivisionError)
+
+    def test_isSettled(self) -> None:
+        """Not while it is on its way, nor while it is being removed."""
+        writer, blob = self.stored()
+        self.stored(STUDY, SERIES, "1.9")
+        self.assertFalse(self.successResultOf(self.archive.isSettled(blob.location)))
+        self.successResultOf(writer.settle())
+        self.assertTrue(self.successResultOf(self.archive.isSettled(blob.location)))
+        self.successResultOf(self.archive.unsettle(blob.location))
+        self.assertFalse(self.successResultOf(self.archive.isSettled(blob.location)))
 
     def test_openGone(self) -> None:
         """A file that is not there."""

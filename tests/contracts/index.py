@@ -13,6 +13,7 @@ from d360.interfaces import IIndex, IMatches, IStoredInstances
 from d360.model import (
     AnyOf,
     Duplicates,
+    Extent,
     InstanceRecord,
     Location,
     NameMatch,
@@ -410,6 +411,26 @@ class IndexContract(MatchingContract):
         self.assertEqual(await below("a%"), ["a%/1/x.dcm"])
         self.assertEqual(await below("zz"), [])
         self.assertIn(Location("ab/2/x.dcm", 1), await self.index.locationsBelow("ab"))
+
+    async def test_instancesAfter(self: Any) -> None:
+        """All of them in the order of their arrival; what is replaced stays there."""
+        self.assertEqual(await self.index.extent(0), Extent(0, 0))
+        self.assertEqual(await self.index.instancesAfter(0, 10), ())
+        records = [record(instance=str(n)) for n in (3, 1, 2)]
+        await self.enter(*records)
+        other = record(instance="3", content="other", minute=1)
+        await self.index.register(other, place(other, "-2"), REPLACE)
+        two = await self.index.instancesAfter(0, 2)
+        self.assertEqual([one.stored.SOPInstanceUID for one in two], ["3", "1"])
+        self.assertEqual(two[0].stored.location, place(other, "-2"))
+        (three,) = await self.index.instancesAfter(two[1].number, 2)
+        self.assertEqual(three.stored.digest, records[2].digest)
+        self.assertEqual(await self.index.instancesAfter(three.number, 2), ())
+        self.assertEqual(await self.index.extent(0), Extent(three.number, 3))
+        self.assertEqual(
+            await self.index.extent(two[0].number), Extent(three.number, 2)
+        )
+        self.assertEqual(await self.index.extent(three.number), Extent(0, 0))
 
     async def test_forgetEmptiesWhatIsAbove(self: Any) -> None:
         await self.enterSome()

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, TypeVar
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from zope.interface import implementer
 
-from d360.digests import digestOf
-from d360.errors import ArchiveError
+from d360.digests import digestOf, sameKind
+from d360.errors import ArchiveError, FileDamaged, FileMissing
 from d360.interfaces import IArchive, IBlobWriter, IDatasetReader
 from d360.model import Blob, DiskSpace, Location
 from d360.services.uids import isUID
@@ -180,6 +180,34 @@ class MemoryArchive:
         reader = MemoryReader(data)
         self.readers.append(reader)
         return succeed(reader)
+
+    def examine(
+        self,
+        location: Location,
+        size: int,
+        digest: bytes,
+        pace: Callable[[int], Deferred[None]],
+    ) -> Deferred[bytes]:
+        if self.unreadable is not None:
+            return fail(ArchiveError("it cannot be read"))
+        file = self.files.get(location.path)
+        if file is None:
+            return fail(FileMissing("the file is gone"))
+        head, data = file[: location.dataSetOffset], file[location.dataSetOffset :]
+
+        def compare(_: None) -> bytes:
+            found = sameKind(digest)
+            found.update(data)
+            if found.digest() != digest:
+                raise FileDamaged("its digest is not the stored one")
+            return head
+
+        if len(data) != size:
+            return fail(FileDamaged(f"{len(data)} bytes of data set, not {size}"))
+        return pace(len(file)).addCallback(compare)
+
+    def isSettled(self, location: Location) -> Deferred[bool]:
+        return succeed(location.path not in {mark.path for mark in self.marks})
 
     def pathOf(self, location: Location) -> str:
         if location.path.startswith(("/", ".")) or ".." in location.path:

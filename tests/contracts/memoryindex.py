@@ -22,10 +22,12 @@ from d360.model import (
     Condition,
     DatabaseState,
     Duplicates,
+    Extent,
     InstanceRecord,
     Location,
     Match,
     NameMatch,
+    NumberedInstance,
     Outcome,
     Query,
     Range,
@@ -76,11 +78,15 @@ def identityOf(record: InstanceRecord) -> tuple[str, ...]:
 
 @define
 class _Stored:
-    """An instance; C{record} as it is returned, C{order} of its arrival."""
+    """
+    An instance; C{record} as it is returned, C{order} of its arrival, C{number}
+    of its first one.
+    """
 
     record: InstanceRecord
     location: Location
     order: int
+    number: int = 0
 
 
 @define
@@ -226,7 +232,7 @@ class MemoryIndex:
             outcome = Outcome.DUPLICATE if same else Outcome.KEPT
             return Registration(outcome, known.location, location, conflict)
         self._remove(known)
-        self._enter(record, location)
+        self._enter(record, location, known.number)
         superseded = None if here else known.location
         return Registration(Outcome.REPLACED, location, superseded, conflict)
 
@@ -237,9 +243,13 @@ class MemoryIndex:
         known.location = location
         self._describe(known.record)
 
-    def _enter(self, record: InstanceRecord, location: Location) -> None:
+    def _enter(
+        self, record: InstanceRecord, location: Location, number: int = 0
+    ) -> None:
         self._order += 1
-        self._instances[record.SOPInstanceUID] = _Stored(record, location, self._order)
+        self._instances[record.SOPInstanceUID] = _Stored(
+            record, location, self._order, number or self._order
+        )
         self._describe(record)
 
     def _describe(self, record: InstanceRecord) -> None:
@@ -413,6 +423,24 @@ class MemoryIndex:
             return fail(DatabaseUnavailable("away"))
         below = (s.location for s in self._all())
         return succeed(tuple(x for x in below if x.path.startswith(folder + "/")))
+
+    def extent(self, after: int) -> Deferred[Extent]:
+        if self.away:
+            return fail(DatabaseUnavailable("away"))
+        numbers = [s.number for s in self._all() if s.number > after]
+        return succeed(Extent(max(numbers, default=0), len(numbers)))
+
+    def instancesAfter(
+        self, number: int, count: int
+    ) -> Deferred[tuple[NumberedInstance, ...]]:
+        if self.away:
+            return fail(DatabaseUnavailable("away"))
+        found = sorted(
+            (s for s in self._all() if s.number > number), key=lambda s: s.number
+        )
+        return succeed(
+            tuple(NumberedInstance(s.number, _asStored(s)) for s in found[:count])
+        )
 
     def forget(self, location: Location) -> Deferred[bool]:
         if self.away:

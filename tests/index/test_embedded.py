@@ -158,7 +158,8 @@ class StartTests(_Folder):
         server.stopNow()
         (self.data / "PG_VERSION").write_text("12\n")
         error = self.assertRaises(StartupError, self.server().start)
-        self.assertIn("pg_upgrade", str(error))
+        self.assertIn("PostgreSQL 12", str(error))
+        self.assertIn("dump", str(error))
         self.assertEqual(len(str(error).splitlines()), 1)
 
     def test_onlyOne(self) -> None:

@@ -94,6 +94,7 @@ class MigrationTests(SynchronousTestCase):
 
     def test_failedMigrationLeavesNothing(self) -> None:
         url = self.fresh()
+        checkAndMigrate(url)
         broken = (
             *migration.migrations(),
             (LATEST + 1, "CREATE TABLE half (); nonsense"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from selenium.webdriver.common.keys import Keys
 
 from tests.interop.browser import sharedBrowser
+from tests.interop.findset import many, send
 from tests.interop.pagecase import ITEM, PageTestCase
 from tests.interop.running import HOST, RunningServer
 from tests.interop.wire import ECHO, IMPLICIT, Peer, echo
@@ -92,6 +93,24 @@ class OverviewTests(PageTestCase):
             peer.send(b"\x09\x00\x00\x00\x00\x00")
         self.visit("#/")
         self.browser.sees("Nobody is connected.", "warning")
+
+    def test_files(self) -> None:
+        """Whether they were looked at, and what came of it."""
+        self.visit("#/")
+        self.browser.sees("Files", "d360ctl verify")
+        server = RunningServer(Path(self.mktemp()).absolute())
+        self.addCleanup(server.stop)
+        server.start()
+        self.assertEqual(set(send(server, many("PAGE", 0, 3))), {0})
+        self.assertEqual(server.ctl("verify").status, 0)
+        self.browser.visit(server.web)
+        self.browser.sees("All intact", "3 of 3 files")
+        path = next(iter(server.archived()))
+        path.write_bytes(path.read_bytes()[:-1])
+        self.assertEqual(server.ctl("verify").status, 1)
+        self.browser.nudge()
+        self.browser.sees("1 damaged", path.name)
+        self.keepPicture("files")
 
     def test_away(self) -> None:
         """What does not answer is said in words, and what was there stays."""

@@ -260,8 +260,8 @@ class CommitmentsTests(Case):
     def test_namedTwice(self) -> None:
         """It is read once, and told of as often as it was named."""
         read = []
-        readWith = self.archive.readWith
-        self.archive.readWith = lambda *a: read.append(a) or readWith(*a)
+        examine = self.archive.examine
+        self.archive.examine = lambda *a: read.append(a) or examine(*a)
         self.perform(asked("1.2.3.4.5", "1.2.3.4.5"))
         self.assertEqual(len(read), 1)
         data = BytesIO(self.association.received[0].data)

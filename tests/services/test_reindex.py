@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -12,15 +13,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from d360.attributes import REGISTRY, Level
 from d360.errors import DatabaseUnavailable
 from d360.interfaces import IReindex
 from d360.model import (
+    AnyOf,
     Duplicates,
     InstanceRecord,
     Location,
     Outcome,
+    Query,
     Registration,
     ReindexProgress,
+    StoredInstance,
 )
 from d360.services.part10 import encodeHead
 from d360.services.reindex import Reindex, readInstance
@@ -73,6 +78,21 @@ class Index:
         superseded = self.rows[record.SOPInstanceUID][1]
         self.rows[record.SOPInstanceUID] = record, location
         return succeed(Registration(Outcome.REPLACED, location, superseded))
+
+    def storedAt(self, location: Location) -> Deferred[StoredInstance | None]:
+        for record, found in self.rows.values():
+            if found == location:
+                return succeed(
+                    StoredInstance(
+                        record.SOPInstanceUID,
+                        record.SOPClassUID,
+                        record.TransferSyntaxUID,
+                        found,
+                        record.size,
+                        record.digest,
+                    )
+                )
+        return succeed(None)
 
     def locationsBelow(self, folder: str) -> Deferred[tuple[Location, ...]]:
         if self.error is not None:
@@ -208,6 +228,64 @@ class ReindexTests(SynchronousTestCase):
         self.assertEqual((False, "stopped"), (progress.running, progress.error))
         self.assertEqual(2, len(self.index.rows))
         self.assertEqual((5, 2, 0, 0), self.counts(self.run_()))
+
+
+class FullTests(SynchronousTestCase):
+    """Files that are known are read again, and not believed more than the index."""
+
+    def setUp(self) -> None:
+        self.archive = MemoryArchive()
+        self.index = MemoryIndex()
+        self.reindex = Reindex(self.archive, self.index, Clock(), 1)
+        head = encodeHead(CT, "1.2.3.4.1", EXPLICIT, "MODALITY", "D360PACS")
+        self.location = Location("00/1.2.3/1.2.3.4/1.dcm", len(head))
+        data = head + encode(instance(SOPInstanceUID="1.2.3.4.1"))
+        self.archive.files[self.location.path] = data
+
+    def run_(self) -> ReindexProgress:
+        self.assertTrue(self.reindex.start(False, True))
+        progress = self.reindex.progress()
+        assert progress is not None
+        self.assertEqual("", progress.error)
+        return progress
+
+    def stored(self) -> Any:
+        return self.successResultOf(self.index.storedAt(self.location))
+
+    def test_damaged(self) -> None:
+        """What has changed since it was stored does not become the truth."""
+        self.run_()
+        before = self.stored()
+        data = self.archive.files[self.location.path]
+        self.archive.files[self.location.path] = data[:-1] + b"\x07"
+        progress = self.run_()
+        self.assertEqual((0, 1), (progress.unchanged, progress.failed))
+        self.assertEqual(before, self.stored())
+
+    def test_sha256(self) -> None:
+        """Of an earlier release: the digest is checked, and stays as it is."""
+        reading = readInstance(BytesIO(self.archive.files[self.location.path]))
+        data = self.archive.files[self.location.path][self.location.dataSetOffset :]
+        record = evolve(reading.record, digest=sha256(data).digest())
+        self.successResultOf(
+            self.index.register(record, self.location, Duplicates.REPLACE)
+        )
+        self.assertEqual(1, self.run_().unchanged)
+        self.assertEqual(sha256(data).digest(), self.stored().digest)
+
+    def test_readsMore(self) -> None:
+        """What an earlier release did not read of it is entered."""
+        reading = readInstance(BytesIO(self.archive.files[self.location.path]))
+        record = evolve(reading.record, PatientName="")
+        self.successResultOf(
+            self.index.register(record, self.location, Duplicates.REPLACE)
+        )
+        self.assertEqual(1, self.run_().unchanged)
+        named = AnyOf(REGISTRY.byKeyword["PatientID"], ("P1",))
+        returned = (REGISTRY.byKeyword["PatientName"],)
+        matches = self.index.match(Query(Level.IMAGE, (named,), returned))
+        (match,) = self.successResultOf(matches.nextBatch())
+        self.assertEqual(("Rossi^Anna",), match.values)
 
 
 class DuringStoresTests(SynchronousTestCase):

@@ -20,6 +20,35 @@ from d360.admin.describing import (
     ref,
 )
 
+_verification = record(
+    running=FLAG,
+    started=TIME,
+    rate=NUMBER,
+    study=TEXT,
+    position=COUNT,
+    total=COUNT,
+    done=COUNT,
+    size=COUNT,
+    intact=COUNT,
+    damaged=COUNT,
+    missing=COUNT,
+    unreadable=COUNT,
+    changed=COUNT,
+    seconds=NUMBER,
+    findings=listOf(
+        record(
+            state={
+                "type": "string",
+                "enum": ["damaged", "missing", "unreadable"],
+            },
+            SOPInstanceUID=TEXT,
+            path=TEXT,
+            why=TEXT,
+        )
+    ),
+    error=TEXT,
+)
+
 SCHEMAS: Data = {
     "Reindex": record(
         progress=orNull(
@@ -37,6 +66,9 @@ SCHEMAS: Data = {
                 error=TEXT,
             )
         )
+    ),
+    "Verification": record(
+        progress=orNull(_verification), regular=orNull(_verification)
     ),
 }
 
@@ -129,6 +161,59 @@ _reindex: Data = {
             "reindexStop",
             "End a rebuild of the index; running it again goes on",
             ok={200: answer("It has ended.", ref("Reindex"))},
+            database=False,
+        ),
+    }
+}
+
+
+_verify: Data = {
+    "": {
+        "get": call(
+            "verifyProgress",
+            "How far the verification of the files has come",
+            ok={200: answer("Null before the first.", ref("Verification"))},
+            database=False,
+        ),
+        "post": call(
+            "verifyStart",
+            "Read the files and compare them with what was stored",
+            takes=body(
+                {
+                    JSON: record(
+                        ("rate", "study", "after"),
+                        rate={
+                            "type": "number",
+                            "minimum": 0,
+                            "maximum": 1_000_000,
+                            "description": "MiB a second at most; 0 for no limit.",
+                        },
+                        study={
+                            "type": "string",
+                            "maxLength": 64,
+                            "description": "A Study Instance UID, for it alone.",
+                        },
+                        after=COUNT
+                        | {
+                            "maximum": (1 << 63) - 1,
+                            "description": "Go on behind a position.",
+                        },
+                    )
+                },
+                False,
+            ),
+            ok={202: answer("It has begun.", ref("Verification"))},
+            refused={
+                400: "The body is not right.",
+                409: "One is running already.",
+                415: "The body is no JSON.",
+            },
+            database=False,
+        ),
+        "delete": call(
+            "verifyStop",
+            "End the verification of the files where it is",
+            ok={200: answer("It has ended.", ref("Verification"))},
             database=False,
         ),
     }
@@ -270,6 +355,7 @@ CALLS: dict[str, Data] = {
     "reindex": _reindex,
     "settings": _settings,
     "status": _status,
+    "verify": _verify,
 }
 
 

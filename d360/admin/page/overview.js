@@ -171,6 +171,31 @@ function jobs(signal) {
   };
 }
 
+const BAD = ["damaged", "missing", "unreadable"];
+
+function verification({ progress, regular }) {
+  const all = [progress, regular].filter(Boolean);
+  if (!all.length) {
+    return h("p", { class: "muted" }, "The files were not compared with what was stored since the start of the server; ",
+      h("code", {}, "d360ctl verify"), " does it.");
+  }
+  return h("div", {}, all.map(verified));
+}
+
+function verified(one) {
+  const bad = BAD.filter((state) => one[state]);
+  const wrong = bad.map((state) => `${number(one[state])} ${state}`).join(", ");
+  const so = one.running ? "" : one.error ? `, ended early (${one.error})` : "";
+  const of = one.study ? ` of study ${one.study}` : "";
+  return h("div", {},
+    h("p", {}, state(!bad.length, wrong || (one.running || one.error ? "Nothing wrong so far" : "All intact"))),
+    h("p", { class: "muted" }, `${one.running ? "Running since" : "Begun"} ${moment(one.started)}${so}: `
+      + `${number(one.done)} of ${counted(one.total, "file")}${of}, ${size(one.size)} read`),
+    bad.length ? h("ul", { class: "log" }, one.findings.slice(0, 10).map((finding) => h("li", {},
+      h("span", { class: "level error" }, finding.state),
+      h("span", { class: "words" }, `${finding.path}: ${finding.why}`)))) : null);
+}
+
 export function overview(place, { signal }) {
   const trouble = new Trouble();
   const watch = { signal, trouble };
@@ -181,5 +206,6 @@ export function overview(place, { signal }) {
     part("Rates", "the rates", 15, watch, rates(signal)),
     h("div", { class: "columns" },
       part("Sent from here", "what is sent", 5, watch, jobs(signal)),
+      part("Files", "what became of the files", 10, watch, async () => verification(await get(at("verify"), signal))),
       part("Last errors", "the last errors", 10, watch, async () => errors(await get(at("errors"), signal)))));
 }
