@@ -44,19 +44,26 @@ class AuditFile:
 
     def append(self, lines: Sequence[bytes]) -> None:
         """
-        Have all of these lines in the file for good, or none of them.
+        Have all of these lines in the file for good.
 
-        @raise OSError: they are not there.
+        @raise OSError: they are not there, or, if the disk itself is failing, may
+            not be.
         """
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         with self._alone():
             self._makeRoom()
-            descriptor = os.open(
-                self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE
-            )
+            descriptor = os.open(self._path, flags, _MODE)
             try:
                 _append(descriptor, lines)
-            finally:
+            except OSError:
                 os.close(descriptor)
+                raise
+        try:
+            # Others need not wait for it.
+            if lines:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -110,7 +117,6 @@ def _append(descriptor: int, lines: Sequence[bytes]) -> None:
             os.write(descriptor, b"\n")
         while data:
             data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
     except OSError:
         # They come again, and are not to be there twice.
         with suppress(OSError):

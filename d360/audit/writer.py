@@ -23,7 +23,7 @@ from d360.audit.syslog import Header, Syslog
 from d360.logs import ContextLogger
 
 #: Seconds that a message may wait for others.
-INTERVAL = 0.5
+INTERVAL = 0.25
 
 #: Bytes that wait at most to be made into XML, as far as can be told, and to be
 #: written; more is dropped.

@@ -56,6 +56,16 @@ class AuditFileTests(SynchronousTestCase):
             file.append([b"one"])
         self.assertEqual(synced, [b"one\n"])
 
+    def test_notSynced(self) -> None:
+        """What may not be on the disk is not said to be written."""
+        file = self.file()
+
+        def fsync(descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with patch("os.fsync", fsync):
+            self.assertRaises(OSError, file.append, [b"one"])
+
     def test_halfLine(self) -> None:
         """What a loss of power has left of a line is not what another begins with."""
         file = self.file()
