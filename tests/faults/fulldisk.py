@@ -23,8 +23,9 @@ _SIZE = 200_000
 #: each time.
 _PATIENCE = 90.0
 
-#: MiB of a file system that holds the embedded PostgreSQL, too.
-_ALL = 320
+#: MiB of a file system for the archive; for the embedded PostgreSQL, too; and for
+#: what is stored until it is full once more.
+_ARCHIVE, _ALL, _EACH = 64, 320, 32
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def full(
     """
     outcome = Outcome()
     place = folder / "data" / "archive" if archiveOnly else folder / "data"
-    size = 64 if archiveOnly else _ALL
+    size = (_ARCHIVE if archiveOnly else _ALL) + _EACH * times
     with SmallDisk(place, kind, size) as disk, _serving(folder, 0, workers) as server:
         with Clients(server, 4, _SIZE) as clients:
             for _ in range(times):
@@ -110,7 +111,8 @@ def databaseFull(folder: Path, kind: str, times: int) -> Outcome:
     log any more, and ends.
     """
     outcome = Outcome()
-    with SmallDisk(folder / "data", kind, _ALL) as disk, _serving(folder, 0) as server:
+    size = _ALL + _EACH * times
+    with SmallDisk(folder / "data", kind, size) as disk, _serving(folder, 0) as server:
         with Clients(server, 4, _SIZE) as clients:
             for _ in range(times):
                 outcome.expect(clients.untilStored(8), "nothing was stored")
@@ -137,7 +139,7 @@ def mark(folder: Path, times: int, workers: int) -> Outcome:
     outcome = Outcome()
     least = 64
     with (
-        SmallDisk(folder / "data", "tmpfs", _ALL) as disk,
+        SmallDisk(folder / "data", "tmpfs", _ALL + _EACH * times) as disk,
         _serving(folder, least, workers) as server,
     ):
         with Clients(server, 4, _SIZE) as clients:
