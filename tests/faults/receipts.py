@@ -5,7 +5,6 @@ Clients that store, and remember what they were told was kept; and whether it wa
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections import Counter
@@ -327,13 +326,3 @@ def echo(server: RunningServer) -> float:
         with suppress(OSError, EOFError, RuntimeError):
             peer.release()
     return seconds
-
-
-def isRefused(server: RunningServer) -> bool:
-    """Whether a connection is closed without an association."""
-    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
-        connection.settimeout(10)
-        try:
-            return not connection.recv(1)
-        except OSError:
-            return True
