@@ -21,7 +21,6 @@ import psycopg2
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.archive.incoming import LOCK
-from d360.index.migration import connect
 from tests.faults.inspection import Inspection
 from tests.faults.ledger import Ledger
 from tests.faults.material import Stock, fingerprint, templates
@@ -227,20 +226,23 @@ class StartTests(StopCase):
     def isLocked(self) -> bool:
         """The turn to write is ours."""
         try:
-            lock = connect(self.server.database)
+            lock = psycopg2.connect(self.server.database)
         except (psycopg2.Error, OSError, IndexError):
             return False
         self.addCleanup(lock.close)
-        with lock.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(360, 1)")
+        self.cursor = lock.cursor()
+        self.cursor.execute("SELECT pg_advisory_lock(360, 1)")
         return True
+
+    def isWaiting(self) -> bool:
+        """Somebody else wants the turn: to know what the index has of a file."""
+        self.cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return self.cursor.fetchone() is not None
 
     def assertRecovering(self) -> None:
         """It waits for its turn, and is not ready."""
-        time.sleep(1.0)
-        text = self.server.logged()[self.begin :]
-        self.assertIn("D360 0", text)
-        self.assertNotIn("is ready", text)
+        self.eventually(self.isWaiting)
+        self.assertNotIn("is ready", self.server.logged()[self.begin :])
 
     def test_recovering(self) -> None:
         """It stops, and what it had not looked at is left to the next start."""
@@ -267,7 +269,6 @@ class StartTests(StopCase):
         self.assertIn("another D360 uses the data directory", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
         self.assertRecovering()
-        self.doCleanups()
 
     def test_awaitingDisk(self) -> None:
         """While it waits for the process that writes files for one before it."""
@@ -276,13 +277,13 @@ class StartTests(StopCase):
         path = self.folder / "data" / "archive" / ".incoming" / LOCK
         lock = os.open(path, os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        begin = self.server.launch()
-        self.server.waitFor(re.compile("D360 .* starts"), begin)
-        time.sleep(0.3)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.stop(number)
             begin = self.server.launch()
-            self.server.waitFor(re.compile("D360 .* starts"), begin)
+            self.server.waitFor(re.compile("_Site starting"), begin)
+            time.sleep(0.3)
+            self.stop(number)
+        begin = self.server.launch()
+        self.server.waitFor(re.compile("_Site starting"), begin)
         os.close(lock)
         self.server.waitFor(re.compile("is ready"), begin)
         self.stop(signal.SIGTERM)
@@ -292,8 +293,8 @@ class StartTests(StopCase):
         rng = random.Random()
         for number in (signal.SIGTERM, signal.SIGINT) * 3:
             begin = self.server.launch()
-            self.server.waitFor(re.compile("D360 .* starts"), begin)
-            time.sleep(rng.uniform(0, 1.5))
+            self.server.waitFor(re.compile("_Site starting"), begin)
+            time.sleep(rng.uniform(0, 2.0))
             self.stop(number)
         self.assertKept()
 
