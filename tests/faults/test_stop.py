@@ -108,10 +108,6 @@ class StopCase(SynchronousTestCase):
             self.assertLess(time.monotonic(), deadline, self.server.logged()[-2000:])
             time.sleep(0.05)
 
-
-class LoadTests(StopCase):
-    """While clients store."""
-
     def load(self) -> list[Sender]:
         """Eight clients, which go on until they are stopped."""
         shared = Shared(self.stock, 4)
@@ -129,6 +125,10 @@ class LoadTests(StopCase):
         for sender in senders:
             sender.start()
         return senders
+
+
+class LoadTests(StopCase):
+    """While clients store."""
 
     def test_underLoad(self) -> None:
         """What was answered with 0000 is kept, and nothing else is answered."""
@@ -182,6 +182,16 @@ class LoadTests(StopCase):
         self.assertEqual(ABORT, peer.receive()[0])
         self.assertKept()
 
+
+class WorkersLoadTests(LoadTests):
+    """Likewise where two workers serve associations."""
+
+    workers = 2
+
+
+class SignalTests(StopCase):
+    """Whatever it is told."""
+
     def test_twice(self) -> None:
         """Whoever is impatient changes nothing."""
         self.server.start()
@@ -200,12 +210,6 @@ class LoadTests(StopCase):
             sender.halt.set()
         self.stop(signal.SIGINT)
         self.assertKept()
-
-
-class WorkersLoadTests(LoadTests):
-    """Likewise where two workers serve associations."""
-
-    workers = 2
 
 
 class StartTests(StopCase):
