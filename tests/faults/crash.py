@@ -326,15 +326,18 @@ def main(arguments: list[str]) -> int:
     tally = Tally()
     began = time.monotonic()
     print(f"seed {options.seed}, {options.kills} kills, {options.clients} clients")
-    for workers, kinds in plan(options.kills, rng):
-        folder = Path(tempfile.mkdtemp(prefix="d360-crash-"))
-        before = len(tally.problems)
-        limits = Limits(options.clients)
-        Session(folder, workers, rng, limits, tally, _show).run(kinds)
-        if options.keep and len(tally.problems) > before:
-            print(f"kept: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    print("\n".join(tally.figures()))
-    print(f"{time.monotonic() - began:.0f} s")
+    try:
+        for workers, kinds in plan(options.kills, rng):
+            folder = Path(tempfile.mkdtemp(prefix="d360-crash-"))
+            before = len(tally.problems)
+            limits = Limits(options.clients)
+            Session(folder, workers, rng, limits, tally, _show).run(kinds)
+            if options.keep and len(tally.problems) > before:
+                print(f"kept: {folder}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        # Also of a run that was interrupted.
+        print("\n".join(tally.figures()))
+        print(f"{time.monotonic() - began:.0f} s")
     return 1 if tally.problems else 0
