@@ -197,6 +197,7 @@ def settingsOf(dicom: DICOM) -> UpperLayerSettings:
         maxPDULength=dicom.maxPDULength,
         artim=dicom.artimTimeout,
         idleTimeout=dicom.idleTimeout,
+        minRate=dicom.minRate,
         maxConnections=dicom.maxAssociations + CONNECTIONS_WITHOUT,
     )
 

@@ -93,7 +93,10 @@ def _path(value: Any) -> Path:
 
 @frozen
 class DICOM:
-    """The DICOM side: section C{[dicom]}; times in seconds."""
+    """
+    The DICOM side: section C{[dicom]}; times in seconds, C{minRate} in bytes a
+    second.
+    """
 
     aeTitle: str = _option("D360PACS", readAETitle)
     address: str = _option("127.0.0.1", _address)
@@ -106,6 +109,7 @@ class DICOM:
     maxAssociations: int = _option(2000, _number(1, 100000))
     artimTimeout: int = _option(30, _number(1, 3600))
     idleTimeout: int = _option(600, _number(0, 86400))
+    minRate: int = _option(100, _number(0, 1000000))
     shutdownTimeout: int = _option(30, _number(0, 3600))
     responseTimeout: int = _option(60, _number(1, 3600))
     parallelMoves: int = _option(1, _number(1, 16))
@@ -113,11 +117,13 @@ class DICOM:
 
 @frozen
 class Web:
-    """The second port: section C{[web]}."""
+    """The second port: section C{[web]}; C{requestTimeout} in seconds."""
 
     address: str = _option("127.0.0.1", _address)
     port: int = _option(8360, _number(0, 65535))
     token: str = _option("", _text, secret=True)
+    requestTimeout: int = _option(60, _number(1, 3600))
+    maxConnections: int = _option(200, _number(1, 100000))
 
 
 @frozen
