@@ -42,6 +42,7 @@ from d360.services.header import HeaderError, HeaderScanner
 from d360.services.part10 import encodeHead
 from d360.services.records import Header, readHeader
 from d360.services.recovery import isWhole
+from d360.services.scanning import Scanning
 from d360.services.sopclasses import STORAGE
 from d360.services.uids import cleanUID, isUID
 
@@ -70,18 +71,23 @@ class _Reception:
 
     @ivar header: what the header says, once it was read.
     @ivar refusal: why the instance will not be stored.
+    @ivar scanning: goes on with the header where that takes longer.
     """
 
-    def __init__(self, operation: IOperation, writer: IBlobWriter) -> None:
+    def __init__(
+        self, operation: IOperation, writer: IBlobWriter, clock: IReactorTime
+    ) -> None:
         self.header: Header | None = None
         self.refusal: DIMSEError | None = None
         self._log = operation.log
         self._request = operation.request
         self._scanner = HeaderScanner(operation.context.transferSyntax)
+        self.scanning = Scanning(self._scanner, clock)
         self._writer = writer
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._writer.registerProducer(producer, streaming)
+        self.scanning.registerProducer(producer)
+        self._writer.registerProducer(self.scanning.producer, streaming)
 
     def unregisterProducer(self) -> None:
         self._writer.unregisterProducer()
@@ -92,6 +98,8 @@ class _Reception:
         self._writer.write(data)  # type: ignore[arg-type]
         scanner = self._scanner
         scanner.write(data)
+        if scanner.isBehind:
+            self.scanning.goOn()
         if self.header is None and (scanner.complete or scanner.error):
             self.refusal = self._check()
             if self.refusal is not None:
@@ -215,11 +223,13 @@ class StorageService:
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
         writer = self._archive.create(self._head(operation))
-        reception = _Reception(operation, writer)
+        reception = _Reception(operation, writer, self._clock)
         try:
             await operation.deliverDataset(reception)
+            await reception.scanning.whenDone()
             header = reception.finish()
         except BaseException:
+            reception.scanning.stop()
             await writer.discard()
             raise
         receipt = _Receipt(operation, writer, header)
