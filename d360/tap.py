@@ -19,7 +19,7 @@ from twisted.web.server import Site
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
 from d360.admin.metrics import MetricsCall, MetricsResource
-from d360.admin.site import ReindexResource, StatusResource, makeSite
+from d360.admin.site import ReindexResource, SiteLimits, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
 from d360.admin.watching import (
     AssociationsResource,
@@ -251,6 +251,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },
         token,
+        SiteLimits(configuration.web.requestTimeout, configuration.web.maxConnections),
     )
     exposition = Exposition(watched.work, watched.readings)
     measured = MetricsResource(

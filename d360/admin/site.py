@@ -5,24 +5,25 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from attrs import asdict
-from twisted.internet.interfaces import IReactorTime
+from attrs import asdict, frozen
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import provider
 
 from d360 import __version__
+from d360.admin.channel import BoundedChannel
 from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
-from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
+from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody, log
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
 from d360.errors import DatabaseUnavailable
 from d360.interfaces import IArchive, IAssociations, IIndex, IReindex, IWorkers
 
 #: A body longer than this is refused; none of ours comes near it.
-MAX_BODY = 1 << 20
+MAX_BODY = 1 << 18
 
 
 class StatusResource(JSONResource):
@@ -194,28 +195,63 @@ def _accessLine(timestamp: str, request: Request) -> str:
     return f'{peer} "{repr(said)[2:-1]}" {request.code} {request.sentLength}'
 
 
+@frozen
+class SiteLimits:
+    """
+    @ivar requestTimeout: seconds that a request may take to arrive.
+    @ivar maxConnections: that may be open at the same time.
+    """
+
+    requestTimeout: float = 60.0
+    maxConnections: int = 200
+
+
 class _Site(Site):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
         are served.
     """
 
-    def __init__(self, root: Resource, localOnly: bool) -> None:
+    protocol = BoundedChannel  # type: ignore[assignment]
+
+    def __init__(self, root: Resource, localOnly: bool, limits: SiteLimits) -> None:
         super().__init__(
             root,
             requestFactory=BoundedRequest,
+            timeout=limits.requestTimeout,
             parsePOSTFormSubmission=False,
             logFormatter=_accessLine,
         )
         self.displayTracebacks = False
         self.localOnly = localOnly
+        self._maxConnections = limits.maxConnections
+        self._connections = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See L{Site.buildProtocol}, unless there are too many."""
+        if self._connections >= self._maxConnections:
+            log.warn(
+                "connection from {peer} closed: {limit} are open",
+                peer=getattr(addr, "host", str(addr)),
+                limit=self._maxConnections,
+            )
+            return None
+        self._connections += 1
+        return super().buildProtocol(addr)
+
+    def disconnected(self) -> None:
+        """One of its connections has ended."""
+        self._connections -= 1
 
 
-def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
+def makeSite(
+    calls: dict[bytes, JSONResource], token: str, limits: SiteLimits | None = None
+) -> Site:
     """
     The site of the second port.
 
     @param calls: what stands below C{/api/}, by name.
+    @param limits: of connections and their requests.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same
@@ -223,4 +259,4 @@ def makeSite(calls: dict[bytes, JSONResource], token: str) -> Site:
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
     root.putChild(b"api", API(calls, token, public))
     putPage(root)
-    return _Site(root, localOnly=not token)
+    return _Site(root, localOnly=not token, limits=limits or SiteLimits())
