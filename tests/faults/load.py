@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -174,6 +174,7 @@ def run(
     seconds: float,
     workers: int = WORKERS,
     inTime: float = IN_TIME,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Load:
     """
     A server of its own under load.
@@ -181,12 +182,13 @@ def run(
     @param orders: its port does not matter.
     @param seconds: how long, once all associations are open.
     @param inTime: milliseconds, see L{IN_TIME}.
+    @param tell: is called with how far it is, now and then.
     """
     _allowDescriptors(orders.associations + 500)
     server = RunningServer(folder / "server", workers=workers)
     server.start()
     try:
-        return _loaded(server, folder, orders, seconds, inTime)
+        return _loaded(server, folder, orders, seconds, inTime, tell)
     finally:
         server.stop()
 
@@ -197,6 +199,7 @@ def _loaded(
     orders: Orders,
     seconds: float,
     inTime: float,
+    tell: Callable[[str], None],
 ) -> Load:
     assert server.process is not None
     root, begin = server.process.pid, server.log.stat().st_size
@@ -211,11 +214,10 @@ def _loaded(
             Bystander(server) as bystander,
             _RealClients(server, folder / "files") as real,
         ):
-            # The first second makes what stays.
             for number in range(20):
                 clients.read(seconds / 20)
                 footprints.append(footprint(root))
-                _progress(number, clients.said, footprints[-1])
+                tell(_progress(number, clients.said, footprints[-1]))
         lasted = time.monotonic() - started
         said = clients.said
         clients.end()
@@ -242,12 +244,10 @@ def _loaded(
     )
 
 
-def _progress(number: int, said: dict[str, Any], now: Footprint) -> None:
-    print(
+def _progress(number: int, said: dict[str, Any], now: Footprint) -> str:
+    return (
         f"{5 * (number + 1)} %: {said['stored']} stored, {said['queries']} queries, "
-        f"{now}",
-        file=sys.stderr,
-        flush=True,
+        f"{now}"
     )
 
 
@@ -300,8 +300,13 @@ def main(arguments: list[str]) -> int:
         0, options.associations, options.storing, options.querying, size, pace
     )
     with tempfile.TemporaryDirectory(prefix="d360-load-") as folder:
+        seconds = options.soak or options.seconds
         load = run(
-            Path(folder), orders, options.soak or options.seconds, options.workers
+            Path(folder),
+            orders,
+            seconds,
+            options.workers,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
         )
     print(load)
     return 1 if load.wrong else 0

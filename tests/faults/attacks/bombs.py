@@ -192,13 +192,17 @@ def _get(victim: Victim, study: str) -> tuple[list[str], int]:
 
 
 def warmUp(victim: Victim) -> None:
-    """Have something transcoded, so that what does it has been started."""
+    """
+    Have something transcoded, so that what does it has been started, by each of a
+    few workers.
+    """
     dataset = fresh()
     data = _deflate(encode(dataset))
     with victim.open(proposals=[(CT, [DEFLATED])]) as peer:
         if store(peer, data, dataset.SOPInstanceUID, 1):
             raise Wrong("a deflated instance is not stored")
         peer.release()
-    arrived, _ = _get(victim, dataset.StudyInstanceUID)
-    if arrived != [dataset.SOPInstanceUID]:
-        raise Wrong("a deflated instance is not sent as another")
+    for _ in range(5):
+        arrived, _ = _get(victim, dataset.StudyInstanceUID)
+        if arrived != [dataset.SOPInstanceUID]:
+            raise Wrong("a deflated instance is not sent as another")
