@@ -35,7 +35,7 @@ from d360.openfiles import raiseOpenFiles
 _log = ContextLogger("d360.server", "server")
 
 #: Objects made, beyond those that are gone, before cycles are looked for.
-GARBAGE_THRESHOLD = 20000
+GARBAGE_THRESHOLD = 10000
 
 #: Connections that may wait to be accepted.
 BACKLOG = 512
@@ -460,4 +460,4 @@ def settleMemory() -> None:
     # A stored instance makes some hundred objects that live as long as it is
     # under way; to look for cycles after each takes a tenth of the time that
     # the process computes.
-    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    gc.set_threshold(GARBAGE_THRESHOLD, 5, 50)
