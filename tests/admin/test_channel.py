@@ -52,7 +52,7 @@ class ChannelTests(SynchronousTestCase):
         self.clock = Clock()
         self.now, self.later = Now(), Later()
         calls: dict[bytes, JSONResource] = {b"now": self.now, b"later": self.later}
-        self.site = makeSite(calls, "", SiteLimits(10, 3))
+        self.site = makeSite(calls, "", limits=SiteLimits(10, 3))
         self.site.reactor = self.clock
 
     def connect(self) -> tuple[Any, StringTransport]:
