@@ -28,6 +28,7 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
 from d360.interfaces import IAssociations
+from d360.logs import hushLibraries
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -167,6 +168,7 @@ def makeStores(
     @param kind: see L{PostgreSQLIndex}.
     @param number: of the process; 0 is the server's own.
     """
+    hushLibraries()
     transcoding = configuration.transcoding
     threads = DiskThreads(reactor, DISK_THREADS)
     archive = makeArchive(reactor, configuration, threads, number)
