@@ -6,7 +6,6 @@ request, its data set as it streams in, its responses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from d360.errors import AssociationEnded, DIMSEError
 from d360.interfaces import IOperation
 from d360.logs import ContextLogger
 from d360.model import Command, Fragment, PresentationContext
+from d360.reading import BoundedFile, TooManyElements
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -68,7 +68,7 @@ class _Gathering:
 
     def dataset(self, transferSyntax: str) -> Dataset:
         syntax = UID(transferSyntax)
-        data = BytesIO(self._data)
+        data = BoundedFile(self._data, MAX_ELEMENTS)
         tags = count(1)
 
         def isTooMuch(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -89,6 +89,10 @@ class _Gathering:
             elements: list[Any] = [dataset.get_item(key) for key in keys]
         except DIMSEError:
             raise
+        except TooManyElements:
+            raise DIMSEError(
+                CANNOT_UNDERSTAND, f"Identifier of more than {MAX_ELEMENTS} keys"
+            ) from None
         except Exception:
             # pydicom raises whatever its readers stumble over.
             raise DIMSEError(

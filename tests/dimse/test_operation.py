@@ -23,6 +23,13 @@ from tests.dimse.upperlayer import (
     established,
     pieces,
 )
+from tests.transcoding.building import (
+    ITEM_END,
+    SEQUENCE_END,
+    UNDEFINED,
+    implicit,
+    item,
+)
 
 
 class LogTests(AssociationTestCase):
@@ -158,6 +165,20 @@ class DatasetTests(AssociationTestCase):
         )
         self.receiveData(5, keys)
         self.assertEqual(self.responses()[0].Status, 0xC000)
+
+    def test_identifierOfTooManyKeysInside(self) -> None:
+        """
+        Those in sequences count: to read them all would hold up all other
+        associations for seconds.
+        """
+        self.service.body = lambda operation: operation.readDataset(1 << 20)
+        self.receive(5, FIND_RQ)
+        keys = b"".join(implicit(0x00110000 + n, b"") for n in range(30000))
+        steps = item(keys, UNDEFINED) + ITEM_END + SEQUENCE_END
+        self.receiveData(5, implicit(0x00400100, steps, UNDEFINED))
+        (response,) = self.responses()
+        self.assertEqual(response.Status, 0xC000)
+        self.assertIn("keys", response.ErrorComment)
 
     def test_identifierDamaged(self) -> None:
         """An identifier that cannot be decoded is answered C000."""
