@@ -22,7 +22,7 @@ from tests.faults.fuzzing.child import targets
 from tests.faults.fuzzing.mutation import Mutation
 from tests.faults.fuzzing.target import Examination, Target, check
 
-#: Inputs of each target, on top of its seeds.
+#: Inputs of each target, its seeds among them.
 INPUTS = {
     "framing": 2000,
     "pdus": 2000,
