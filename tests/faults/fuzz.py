@@ -35,7 +35,7 @@ from tests.faults.fuzzing.target import Target
 
 #: Bytes that a process may have more at its end than when it was warm. The
 #: corpus is in there, which libFuzzer keeps in memory.
-_GROWTH = 160 << 20
+_GROWTH = 64 << 20
 
 #: A process that shows nothing for so many seconds hangs.
 _SILENCE = 120.0
