@@ -33,7 +33,7 @@ from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
 from d360.interfaces import IAssociations, IAudit, ICallers, IFreeSpace
-from d360.logs import ContextLogger
+from d360.logs import ContextLogger, hushLibraries
 from d360.metrics.counters import Metrics
 from d360.metrics.exposition import Reading
 from d360.metrics.opener import CountingOpener
@@ -204,6 +204,7 @@ def makeStores(
     @param changes: counts those of the remote AEs, for all processes.
     @param number: of the process; 0 is the server's own.
     """
+    hushLibraries()
     transcoding = configuration.transcoding
     threads = DiskThreads(reactor, DISK_THREADS)
     archive = makeArchive(reactor, configuration, threads, number)

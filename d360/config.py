@@ -103,7 +103,10 @@ def _path(value: Any) -> Path:
     text = _text(value)
     if not text or "\0" in text:
         raise ValueError("a path")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path; the user behind ~ is not known here") from None
 
 
 def _file(value: Any) -> str:
@@ -276,6 +279,9 @@ class Configuration:
         return None
 
 
+#: Characters of a value in an error.
+_LONGEST_SHOWN = 200
+
 #: Words whose capitals are not those of a plain camelCase name.
 _ACRONYMS = {"ae": "AE", "ca": "CA", "id": "ID", "pdu": "PDU"}
 
@@ -293,6 +299,16 @@ def _key(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
+def _shown(value: Any) -> str:
+    """A value as an error shows it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to write a number of thousands of digits.
+        return "..."
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 def _read(kind: type[T], table: dict[str, Any], prefix: str) -> T:
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     values = {}
@@ -308,7 +324,7 @@ def _read(kind: type[T], table: dict[str, Any], prefix: str) -> T:
                 values[option.name] = option.metadata["read"](value)
             except ValueError as error:
                 # Errors end up in logs; a password does not.
-                shown = "" if option.metadata["secret"] else f" = {value!r}"
+                shown = "" if option.metadata["secret"] else f" = {_shown(value)}"
                 raise ConfigurationError(
                     f"{prefix + key}{shown} is not right: give {error}"
                 ) from None
@@ -382,7 +398,9 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Configuration:
             raise ConfigurationError(
                 f"cannot read the configuration file {path}: {error.strerror}"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
+            # Beside its own, tomllib lets out what Python says of numbers that
+            # are too long, and of brackets that are too deep.
             raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
     try:
         for name, value in overrides.items():

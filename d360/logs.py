@@ -5,6 +5,7 @@ on each line.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -88,6 +89,15 @@ def printable(text: str) -> str:
 def setThreshold(word: str) -> None:
     """Make events of this level and above, by the configuration's word."""
     Logger.threshold = LogLevel.levelWithName(word)
+
+
+def hushLibraries() -> None:
+    """
+    Have no warnings of pydicom in the log: they quote what a peer has sent, of
+    which any may be a patient's name, or lines that pass for ours. And Python
+    remembers each one that it shows, for good.
+    """
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 
 class Lines:

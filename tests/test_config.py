@@ -67,6 +67,17 @@ class ConfigurationTests(SynchronousTestCase):
         )
         self.assertEqual(configuration.dicom.port, 104)
 
+    def test_unreadable(self) -> None:
+        """Whatever is in the file, it is refused with one line."""
+        self.assertIn("a path", self.refused('data_directory = "~nobody-here/x"\n'))
+        deep = "[" * 5000
+        self.assertIn("not valid TOML", self.refused(f"workers = {deep}\n"))
+        digits = "9" * 5000
+        self.assertIn("not valid TOML", self.refused(f"workers = {digits}\n"))
+        self.assertIn("workers", self.refused(f"workers = 0x{digits}\n"))
+        inside = self.refused(f'data_directory = {{a = [0x{digits}, "{"x" * 5000}"]}}')
+        self.assertLess(len(inside), 500)
+
     def test_optionsWin(self) -> None:
         """Options of the command line win over the file."""
         path = self.write('[dicom]\nport = 1\nae_title = "PACS"\n')

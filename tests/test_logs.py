@@ -3,23 +3,59 @@
 from __future__ import annotations
 
 import re
+import warnings
+from contextlib import suppress as suppressed
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from pydicom.filereader import read_dataset
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from d360 import composition
+from d360.composition import makeStores
+from d360.config import load
 from d360.interfaces import IRecentEvents
 from d360.logs import (
     ContextLogger,
     Logger,
     RecentEvents,
     fileObserver,
+    hushLibraries,
     setThreshold,
 )
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ")
+
+
+class HushTests(SynchronousTestCase):
+    """What a library says of a peer's data is not for the log."""
+
+    def test_pydicom(self) -> None:
+        """It quotes a character set that it does not know."""
+        sent = b"\x08\0\x05\0\x08\0\0\0ROSSI^A "
+        sent += b"\x08\0\x90\0\xff\xff\xff\xff"
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            with suppressed(Exception):
+                read_dataset(BytesIO(sent), True, True)
+            self.assertIn("ROSSI^A", str(shown[0].message))
+            del shown[:]
+            hushLibraries()
+            with suppressed(Exception):
+                read_dataset(BytesIO(sent), True, True)
+            self.assertEqual([], shown)
+
+    def test_always(self) -> None:
+        """Every process that has stores does not let it through."""
+        calls: list[bool] = []
+        self.patch(composition, "hushLibraries", lambda: calls.append(True))
+        configuration = load(None, {"data_directory": self.mktemp()})
+        makeStores(Clock(), configuration, lambda: "", "embedded")
+        self.assertEqual([True], calls)
 
 
 class LogTestCase(SynchronousTestCase):

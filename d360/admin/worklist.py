@@ -278,8 +278,9 @@ def _readItem(
 
 def _chosen(request: Request) -> str:
     """The form that the answer is asked for in."""
-    lines = request.requestHeaders.getRawHeaders("accept")
-    kind = choose(None if lines is None else ",".join(lines), (JSON, DICOM_JSON))
+    lines = request.requestHeaders.getRawHeaders(b"accept")
+    accept = None if lines is None else b",".join(lines).decode("latin-1")
+    kind = choose(accept, (JSON, DICOM_JSON))
     if kind is None:
         raise HTTPError(406, f"there is {JSON} and {DICOM_JSON}")
     return kind

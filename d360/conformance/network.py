@@ -33,7 +33,12 @@ from d360.metrics.exposition import REASONS
 from d360.model import APPLICATION_CONTEXT, Permission
 from d360.services.answering import MAX_IDENTIFIER_LENGTH
 from d360.services.delivery import RELEASE_TIMEOUT
-from d360.services.matching import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUES
+from d360.services.matching import (
+    MAX_KEY_LENGTH,
+    MAX_KEYS,
+    MAX_PATTERNS,
+    MAX_VALUES,
+)
 from d360.services.records import MAX_INDEXED_LENGTH
 from d360.services.verification import PATIENCE
 from d360.ul.framing import LONGEST_SENT
@@ -236,6 +241,10 @@ def _configuration() -> Iterator[str]:
             ("Length of an identifier", f"{MAX_IDENTIFIER_LENGTH} bytes"),
             ("Elements of an identifier", f"{min(MAX_ELEMENTS, MAX_KEYS)}"),
             ("Values of one key", f"{MAX_VALUES}"),
+            (
+                "Values of one key that are names or have wild cards",
+                f"{MAX_PATTERNS}",
+            ),
             (
                 "Length of one key, other than a list of UIDs",
                 f"{MAX_KEY_LENGTH} characters",

@@ -6,7 +6,6 @@ request, its data set as it streams in, its responses.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from d360.errors import AssociationEnded, DIMSEError, PDUError
 from d360.interfaces import IOperation
 from d360.logs import ContextLogger
 from d360.model import Command, Fragment, PresentationContext
+from d360.reading import BoundedFile, TooManyElements
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -38,11 +38,9 @@ _COUNTS = dict.fromkeys(
     for what in ("Remaining", "Completed", "Failed", "Warning")
 ).keys()
 
-#: Keys that an identifier may have, those within sequences not among them, and
-#: how often its bytes may be read to find all: decoding takes its time, and
-#: there is room in it for ten thousands of items.
+#: Keys that an identifier may have, and about as many within its sequences:
+#: reading them takes its time.
 MAX_ELEMENTS = 1024
-MAX_READS = 4 * MAX_ELEMENTS
 
 #: Bytes beyond its limit that are read of an identifier, for its sender to be told
 #: that it is too long; one that goes on has no end.
@@ -50,19 +48,6 @@ MAX_EXCESS = 16 << 20
 
 if TYPE_CHECKING:
     from d360.dimse.association import Association
-
-
-class _Patience(BytesIO):
-    """Bytes that are not read for ever."""
-
-    _reads = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """See L{BytesIO.read}."""
-        self._reads += 1
-        if self._reads > MAX_READS:
-            raise DIMSEError(CANNOT_UNDERSTAND, "Identifier of too many items")
-        return super().read(size)
 
 
 @implementer(IConsumer)
@@ -93,7 +78,7 @@ class _Gathering:
 
     def dataset(self, transferSyntax: str) -> Dataset:
         syntax = UID(transferSyntax)
-        data = _Patience(self._data)
+        data = BoundedFile(self._data, MAX_ELEMENTS)
         tags = count(1)
 
         def isTooMuch(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -114,6 +99,10 @@ class _Gathering:
             elements: list[Any] = [dataset.get_item(key) for key in keys]
         except DIMSEError:
             raise
+        except TooManyElements:
+            raise DIMSEError(
+                CANNOT_UNDERSTAND, f"Identifier of more than {MAX_ELEMENTS} keys"
+            ) from None
         except Exception:
             # pydicom raises whatever its readers stumble over.
             raise DIMSEError(

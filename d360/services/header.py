@@ -37,9 +37,11 @@ MAX_DEPTH = 64
 
 #: A deflated data set is inflated in steps of this size, one at a time, up to this
 #: much: so much private data before the last wanted element is a bomb, not a
-#: header.
+#: header. And only so much of it may be in pieces that have elements' headers in
+#: them: a hundred kilobytes that came in one go can be ten million headers.
 INFLATE_STEP = 32768
-MAX_INFLATED = 64 * 1024 * 1024
+MAX_INFLATED = 16 * 1024 * 1024
+MAX_INFLATED_HEADERS = 2 * 1024 * 1024
 
 _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
@@ -127,6 +129,8 @@ class HeaderScanner:
         self._deflated = b""
         # The inflater had more to give than it was asked for.
         self._holdsMore = False
+        # As far as it came in pieces that had elements' headers in them.
+        self._inflatedHeaders = 0
         self._inflater = (
             zlib.decompressobj(-zlib.MAX_WBITS)
             if transfersyntaxes.isDeflated(transferSyntax)
@@ -204,11 +208,16 @@ class HeaderScanner:
         self._deflated = b"" if inflater.eof else inflater.unconsumed_tail
         self._holdsMore = len(piece) == INFLATE_STEP and not inflater.eof
         self._inflated += len(piece)
+        if self._skip < len(piece):
+            self._inflatedHeaders += len(piece)
         self._follow(memoryview(piece))
         if self.complete:
             # Whatever else is in there is not worth the work.
             self._resting = True
-        elif self._inflated > MAX_INFLATED:
+        elif (
+            self._inflated > MAX_INFLATED
+            or self._inflatedHeaders > MAX_INFLATED_HEADERS
+        ):
             raise HeaderError("Header of the deflated data set is too long")
         if self._resting:
             self._deflated = b""

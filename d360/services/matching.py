@@ -71,6 +71,10 @@ MAX_KEYS = 1024
 MAX_VALUES = 4096
 MAX_KEY_LENGTH = 16384
 
+#: Values of a key that are searched for: each is compared with each entity,
+#: by thousands of comparisons in all where there are thousands of values.
+MAX_PATTERNS = 128
+
 
 class Root(enum.Enum):
     """The information models (PS3.4 C.6.1, C.6.2) by their FIND SOP class."""
@@ -264,11 +268,20 @@ def conditionsFor(attribute: Attribute, text: str) -> list[Condition]:
         )
     if not values:
         return []
+    isSearched = attribute.vr == "PN" or (
+        attribute.vr in WILDCARD_VRS and any(map(_hasWildcards, values))
+    )
+    if isSearched and len(values) > MAX_PATTERNS:
+        raise DIMSEError(
+            CANNOT_UNDERSTAND,
+            f"More than {MAX_PATTERNS} names or wild cards",
+            (attribute.tag,),
+        )
     if attribute.vr == "PN":
         return _names(attribute, values)
     if len(values) == 1 and attribute.vr in RANGE_VRS:
         return [_period(attribute, values[0])]
-    if attribute.vr in WILDCARD_VRS and any(map(_hasWildcards, values)):
+    if isSearched:
         return [Wildcard(attribute, tuple(values))]
     return [_anyOf(attribute, values)]
 

@@ -24,6 +24,12 @@ _ESCAPE = b"\x1b"
 #: What selects another set (ISO 2022): some decoders leave it in the text.
 _SELECTION = re.compile("\x1b[\x20-\x2f]*[\x30-\x7e]")
 
+#: More of them are in no text of a sane sender; each takes some microseconds.
+MAX_ESCAPES = 1000
+
+#: Characters of a Specific Character Set: 16 terms, of 16 characters (PS3.5 6.2).
+_LONGEST_SET = 16 * 17
+
 #: VRs that the Specific Character Set applies to.
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
@@ -47,12 +53,17 @@ def _encoding(term: str) -> str | None:
     return known
 
 
-@lru_cache(256)
 def encodingsOf(characterSet: str) -> tuple[str, ...]:
     """
     Python's encodings for a Specific Character Set; empty where it is absent
     or says nothing that can be understood.
     """
+    # What a peer sends is remembered: not at any length.
+    return _encodingsOf(characterSet[:_LONGEST_SET])
+
+
+@lru_cache(256)
+def _encodingsOf(characterSet: str) -> tuple[str, ...]:
     if not characterSet.strip("\0 \\"):
         return ()
     found = [_encoding(term) for term in characterSet.split("\\")[:16]]
@@ -82,7 +93,7 @@ def decodeText(value: bytes, encodings: tuple[str, ...], isName: bool = False) -
 
 
 def _decodeAny(value: bytes, encodings: tuple[str, ...], isName: bool) -> str:
-    if encodings and _ESCAPE in value:
+    if encodings and 0 < value.count(_ESCAPE) <= MAX_ESCAPES:
         try:
             text = _decodeExtended(value, encodings, isName)
         except (ValueError, LookupError):

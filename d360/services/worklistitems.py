@@ -33,9 +33,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
 
 from d360.model import WorklistItem
+from d360.reading import BoundedFile, TooManyElements, itemsOf
 from d360.services import transfersyntaxes
 from d360.services.header import SPECIFIC_CHARACTER_SET, HeaderError
 from d360.services.matching import characterSetOf, isKey, readKey
@@ -154,13 +154,15 @@ def readFile(data: bytes, known: Mapping[str, Any] | None = None) -> _Attributes
         raise ItemError("file", "it is deflated; give one that is not")
     try:
         dataset = read_dataset(
-            file,
+            BoundedFile(file.read(), MAX_ELEMENTS),
             transfersyntaxes.isImplicit(syntax),
             not transfersyntaxes.isBigEndian(syntax),
         )
         return readDataset(dataset, known)
     except ItemError:
         raise
+    except TooManyElements:
+        raise ItemError("file", f"more than {MAX_ELEMENTS} elements") from None
     except Exception:
         # pydicom raises whatever its readers stumble over.
         raise ItemError("file", "it cannot be decoded") from None
@@ -330,6 +332,8 @@ def _ofDataset(item: tuple[Dataset, str], way: str) -> Iterator[_Given]:
             continue
         try:
             values = list(_valuesOf(dataset, tag, vr, characterSet))
+        except TooManyElements:
+            raise ItemError(way + name, f"more than {MAX_ELEMENTS} elements") from None
         except Exception:
             # pydicom raises whatever its readers stumble over.
             raise ItemError(way + name, "it cannot be decoded") from None
@@ -338,8 +342,8 @@ def _ofDataset(item: tuple[Dataset, str], way: str) -> Iterator[_Given]:
 
 def _valuesOf(dataset: Dataset, tag: int, vr: str, characterSet: str) -> Iterator[Any]:
     if vr == "SQ":
-        items = dataset[tag].value
-        if not isinstance(items, Sequence):
+        items = itemsOf(dataset, tag, MAX_ELEMENTS)
+        if items is None:
             raise ValueError("no sequence")
         yield from ((item, characterSet) for item in items)
     elif vr in _NUMBER_VRS:

@@ -31,6 +31,7 @@ from d360.attributes import Attribute, timeKey
 from d360.dimse.status import CANNOT_UNDERSTAND, DATA_SET_DOES_NOT_MATCH
 from d360.errors import DIMSEError
 from d360.model import Condition, Nothing, Range
+from d360.reading import TooManyElements, itemsOf
 from d360.services.matching import (
     MAX_KEYS,
     characterSetOf,
@@ -282,9 +283,13 @@ def _itemsOf(dataset: Dataset, tag: int) -> Sequence:
             CANNOT_UNDERSTAND, f"A sequence of more than {MAX_SEQUENCE} bytes", (tag,)
         )
     try:
-        items = dataset[tag].value
-        if isinstance(items, Sequence) and _isWhole(raw, items):
+        items = itemsOf(dataset, tag, MAX_KEYS)
+        if items is not None and _isWhole(raw, items):
             return items
+    except TooManyElements:
+        raise DIMSEError(
+            CANNOT_UNDERSTAND, f"More than {MAX_KEYS} keys", (tag,)
+        ) from None
     except Exception:
         # pydicom raises whatever its readers stumble over.
         pass

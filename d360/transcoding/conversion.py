@@ -184,6 +184,9 @@ class Rewriting:
         return delimited
 
     def _pixels(self, frames: NativeFrames | DecodedFrames, depth: int) -> None:
+        if self._file.tell() > frames.end:
+            # To go on behind the frames would be to go back, without end.
+            raise TranscodingError("it has Pixel Data twice")
         # An icon in a data set of encapsulated pixels may be native.
         if self._target.codec is None or depth:
             writeNative(self._output, frames)

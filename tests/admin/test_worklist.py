@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from d360.admin.site import MAX_BODY, makeSite
 from d360.admin.worklist import WorklistResource
 from d360.services.worklistitems import WorklistForms
-from tests.admin.test_site import Answer, SiteTestCase
+from tests.admin.test_site import Answer, SiteTestCase, readAnswer
 from tests.contracts.memoryworklist import MemoryWorklist
 
 STEP = {
@@ -267,6 +267,15 @@ class ListTests(WorklistTestCase):
         self.assertEqual(answer.headers["vary"], "accept")
         self.assertEqual([one["00100020"]["Value"] for one in answer.json], [["1"]])
         self.assertIn("link", answer.headers)
+
+    def test_acceptOfAnyBytes(self) -> None:
+        """A header that is no UTF-8 names no form; the others in it count."""
+        for accept, code in ((b"a\xc7=u", 406), (b"\xff/\xff, */*", 200)):
+            transport = self.connect(
+                b"GET /api/worklist HTTP/1.0\r\nHost: localhost\r\n"
+                b"Accept: " + accept + b"\r\n\r\n"
+            )
+            self.assertEqual(code, readAnswer(transport.value()).code)
 
     def test_accept(self) -> None:
         """406 for another form."""

@@ -11,6 +11,7 @@ from d360.asynchronous import asynchronous
 from d360.dimse import operation as operation_
 from d360.errors import DIMSEError, PDUError
 from d360.model import Fragment
+from d360.reading import BoundedFile
 from tests.dimse.case import (
     CANCEL,
     ECHO,
@@ -22,6 +23,13 @@ from tests.dimse.case import (
 from tests.dimse.upperlayer import (
     established,
     pieces,
+)
+from tests.transcoding.building import (
+    ITEM_END,
+    SEQUENCE_END,
+    UNDEFINED,
+    implicit,
+    item,
 )
 
 
@@ -212,9 +220,9 @@ class DatasetTests(AssociationTestCase):
         before they all are read.
         """
         reads = []
-        whole = operation_._Patience.read
+        whole = BoundedFile.read
         self.patch(
-            operation_._Patience,
+            BoundedFile,
             "read",
             lambda self, size=-1: reads.append(1) or whole(self, size),
         )
@@ -226,9 +234,23 @@ class DatasetTests(AssociationTestCase):
         for many in (closed[:8] + item * 30000 + opened[8:], element * 30000):
             self.receive(5, FIND_RQ)
             self.receiveData(5, opened + many + closed)
-            self.assertLessEqual(len(reads), operation_.MAX_READS + 1)
+            self.assertLessEqual(len(reads), 4 * operation_.MAX_ELEMENTS + 8)
             reads.clear()
             self.assertEqual(self.responses()[-1].Status, 0xC000)
+
+    def test_identifierOfTooManyKeysInside(self) -> None:
+        """
+        Those in sequences count: to read them all would hold up all other
+        associations for seconds.
+        """
+        self.service.body = lambda operation: operation.readDataset(1 << 20)
+        self.receive(5, FIND_RQ)
+        keys = b"".join(implicit(0x00110000 + n, b"") for n in range(30000))
+        steps = item(keys, UNDEFINED) + ITEM_END + SEQUENCE_END
+        self.receiveData(5, implicit(0x00400100, steps, UNDEFINED))
+        (response,) = self.responses()
+        self.assertEqual(response.Status, 0xC000)
+        self.assertIn("keys", response.ErrorComment)
 
     def test_identifierDamaged(self) -> None:
         """An identifier that cannot be decoded is answered C000."""

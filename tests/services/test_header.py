@@ -309,6 +309,37 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(steps, 1024 * 1024 // header.INFLATE_STEP)
         self.assertLess(scanner._inflated, 2 * 1024 * 1024)
 
+    def test_bombOfElements(self) -> None:
+        """
+        Nor are elements without end looked at: a hundred kilobytes would hold up
+        all other associations for seconds.
+        """
+        inside = element(0x00081110, b"SQ", b"", 0xFFFFFFFF)
+        inside += bytes.fromhex("FEFF00E000000000") * (1 << 20)
+        for many in (element(0x00080001, b"UL", b"") * (1 << 20), inside):
+            deflater = zlib.compressobj(9, wbits=-15)
+            data = deflater.compress(many) + deflater.flush()
+            scanner = scan(data, DEFLATED)
+            while scanner.isBehind:
+                scanner.goOn()
+            self.assertIn("too long", scanner.error)
+            most = header.MAX_INFLATED_HEADERS + header.INFLATE_STEP
+            self.assertLessEqual(scanner._inflated, most)
+
+    def test_deflatedPrivateData(self) -> None:
+        """Long values before the last wanted element are no bomb."""
+        noise = bytes(range(256)) * 4096
+        private = b"".join(
+            element(0x00091001 + n, b"UN", noise, len(noise)) for n in range(8)
+        )
+        deflater = zlib.compressobj(9, wbits=-15)
+        data = UIDS[:16] + private
+        number = element(0x00200011, b"IS", b"7 ")
+        data = deflater.compress(data + number) + deflater.flush()
+        scanner = scan(data, DEFLATED)
+        scanner.finish()
+        self.assertEqual(b"7 ", scanner.values[0x00200011])
+
     def test_deflatedPixelsAreLeft(self) -> None:
         """What is not looked at is not inflated."""
         deflater = zlib.compressobj(9, wbits=-15)

@@ -199,6 +199,24 @@ class AskedTests(SynchronousTestCase):
         error = self.assertRaises(DIMSEError, readQuestion, dataset, Root.STUDY)
         self.assertEqual(0xC000, error.status)
 
+    def test_tooManyPatterns(self) -> None:
+        """Each is compared with each entity; of UIDs there may be more."""
+        most = matching.MAX_PATTERNS
+        for keyword, value in (
+            ("PatientName", "Rossi"),
+            ("PatientName", "*"),
+            ("AccessionNumber", "A*"),
+        ):
+            attribute = REGISTRY.byKeyword[keyword]
+            values = [f"{value}{number}" for number in range(most + 1)]
+            conditions = conditionsFor(attribute, "\\".join(values[:most]))
+            self.assertEqual(most, len(conditions[0].patterns))
+            error = self.assertRaises(
+                DIMSEError, conditionsFor, attribute, "\\".join(values)
+            )
+            self.assertEqual(0xC000, error.status)
+            self.assertEqual((attribute.tag,), error.offendingElements)
+
     def test_tooLong(self) -> None:
         """Nothing that is indexed is as long; folding it would take a second."""
         for keyword in ("PatientName", "PatientID", "StudyDescription"):

@@ -4,7 +4,43 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from d360.services import text
 from d360.services.text import decodeText, encodingsOf
+
+
+class HostileTests(SynchronousTestCase):
+    """What would take long, or much memory."""
+
+    def test_escapes(self) -> None:
+        """Thousands of code extensions are none: each takes its time."""
+        calls: list[bytes] = []
+        decode = text._decodeExtended
+
+        def counted(value: bytes, *arguments: object) -> str:
+            calls.append(value)
+            return decode(value, *arguments)  # type: ignore[arg-type]
+
+        self.patch(text, "_decodeExtended", counted)
+        encodings = encodingsOf("\\ISO 2022 IR 87")
+        some = b"\x1b$B;3\x1b(B^" * (text.MAX_ESCAPES // 2)
+        self.assertIn("\u5c71", decodeText(some, encodings))
+        self.assertEqual([some], calls)
+        self.assertEqual("a", decodeText(b"a" + b"\x1b" * 100_000, encodings))
+        self.assertEqual([some], calls)
+
+    def test_characterSets(self) -> None:
+        """Nothing long is remembered."""
+        text._encodingsOf.cache_clear()
+        for number in range(300):
+            self.assertEqual(
+                ("UTF8",), encodingsOf(f"ISO_IR 192\\{number}" + " " * 100_000)
+            )
+        self.assertLessEqual(text._encodingsOf.cache_info().currsize, 256)
+        self.assertEqual(
+            encodingsOf("ISO_IR 192" + "\\x" * 400),
+            encodingsOf("ISO_IR 192" + "\\x" * 400 + "y" * 100),
+        )
+        self.assertEqual(301, text._encodingsOf.cache_info().misses)
 
 
 class DecodeTests(SynchronousTestCase):
@@ -12,8 +48,8 @@ class DecodeTests(SynchronousTestCase):
 
     def assertNames(self, *cases: tuple[str, bytes, str]) -> None:
         for characterSet, value, expected in cases:
-            text = decodeText(value, encodingsOf(characterSet), isName=True)
-            self.assertEqual(expected, text, characterSet)
+            found = decodeText(value, encodingsOf(characterSet), isName=True)
+            self.assertEqual(expected, found, characterSet)
 
     def test_japanese(self) -> None:
         """PS3.5 H.3.1, H.3.2."""

@@ -29,6 +29,7 @@ from d360.model import (
     Wildcard,
     WorklistItem,
 )
+from d360.reading import BoundedFile
 from d360.services import answering
 from d360.services.worklist import WorklistService
 from d360.services.worklistanswers import AnswerEncoder
@@ -44,6 +45,7 @@ from tests.contracts.memoryworklist import MemoryWorklist
 from tests.contracts.operation import FakeOperation
 from tests.contracts.worklist import attribute, elements, procedure, step
 from tests.services.datasets import BIG_ENDIAN, EXPLICIT, IMPLICIT, encode
+from tests.transcoding import building
 
 START_DATE = "ScheduledProcedureStepStartDate"
 START_TIME = "ScheduledProcedureStepStartTime"
@@ -373,6 +375,24 @@ class QuestionTests(SynchronousTestCase):
         inside = Dataset()
         inside.ScheduledProcedureStepSequence = Sequence([many])
         self.assertEqual(status.CANNOT_UNDERSTAND, self.refused(inside))
+
+    def test_notReadToTheEnd(self) -> None:
+        """What is too much in a sequence is not read at all."""
+        many = building.item(
+            b"".join(building.implicit(0x00110000 + n, b"") for n in range(30000))
+        )
+        data = building.implicit(0x00400100, many)
+        dataset = read_dataset(BytesIO(data), True, True)
+        reads: list[int] = []
+        read = BoundedFile.read
+
+        def counted(self: BoundedFile, size: int = -1) -> bytes:
+            reads.append(size)
+            return read(self, size)
+
+        self.patch(BoundedFile, "read", counted)
+        self.assertEqual(status.CANNOT_UNDERSTAND, self.refused(dataset))
+        self.assertLess(len(reads), 5000)
 
     def test_cutOff(self) -> None:
         """A key whose value is missing is no universal one: C000."""

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from d360.admin.worklist import WorklistForms as FormsOfTheWeb
 from d360.model import WorklistItem
+from d360.services.part10 import encodeHead
 from d360.services.worklistitems import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -35,6 +36,7 @@ from d360.services.worklistitems import (
 from d360.services.worklistvalues import readValue
 from d360.worklistattributes import WORKLIST, isOfStep
 from tests.services.datasets import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, encode
+from tests.transcoding import building
 
 STEP = {
     "Modality": "CT",
@@ -405,6 +407,21 @@ class RefusalTests(SynchronousTestCase):
             ItemError, readKeywords, body(RequestedProcedureCodeSequence=wide)
         )
         self.assertIn("elements", error.reason)
+
+    def test_fileOfTooMany(self) -> None:
+        """They are not even read, wherever they stand."""
+        many = b"".join(building.implicit(0x00110000 + n, b"") for n in range(60000))
+        inside = building.item(many, building.UNDEFINED) + building.ITEM_END
+        for data in (
+            many,
+            building.implicit(0x00400100, building.item(many)),
+            building.implicit(
+                0x00400100, inside + building.SEQUENCE_END, building.UNDEFINED
+            ),
+        ):
+            head = encodeHead("1.2", "1.2.3", IMPLICIT, "", "")
+            error = self.assertRaises(ItemError, readFile, head + data)
+            self.assertIn("more than", error.reason)
 
     def test_model(self) -> None:
         """What is none in the DICOM JSON Model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -552,6 +553,20 @@ class RefusalTests(Case):
     def test_noPixels(self) -> None:
         """What has no pixels has none to compress."""
         self.fails(explicit(0x00080060, "CS", b"SR"), EXPLICIT, "no Pixel Data", SV1)
+
+    def test_pixelsTwice(self) -> None:
+        """
+        The file is not gone through again and again, until the disk is full or
+        the time is up.
+        """
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limit)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
+        native = explicit(0x7FE00010, "OB", bytes(4))
+        rle = encapsulated(pack("<16L", 1, 64, *[0] * 14) + b"\3abcd\0")
+        for pixels, syntax in ((native, EXPLICIT), (rle, RLE)):
+            data = header(2, 2) + pixels + pixels
+            self.fails(data, syntax, "Pixel Data twice", SV1)
 
     def test_bitsForSV1(self) -> None:
         for allocated, why in ((32, "more than 16 bits"), (1, "not supported")):
