@@ -14,6 +14,7 @@ from tests.interop.browser import sharedBrowser
 from tests.interop.findset import many, send
 from tests.interop.pagecase import ITEM, PageTestCase
 from tests.interop.running import HOST, RunningServer
+from tests.interop.tls import TLSServer
 from tests.interop.wire import ECHO, IMPLICIT, Peer, echo
 
 #: The texts whose contrast with what is behind them is too small.
@@ -356,6 +357,23 @@ class TokenTests(PageTestCase):
         self.assertEqual(self.browser.all("dialog"), [])
         self.assertEqual(self.browser.run("return localStorage.length"), 0)
         self.assertNotIn("secret", self.browser.driver.page_source)
+
+
+class CertificateTests(PageTestCase):
+    """A server that shows a certificate."""
+
+    def setUp(self) -> None:
+        self.browser = sharedBrowser()
+        self.server = TLSServer(Path(self.mktemp()).absolute())
+        self.server.issue("pacs", days=20.5)
+        self.addCleanup(self.server.stop)
+        self.server.start()
+
+    def test_soon(self) -> None:
+        """How long it is valid is seen, and what is near its end stands out."""
+        self.visit("#/")
+        self.browser.sees("Certificate", "20 days", "DICOM, CN=pacs, until")
+        self.assertEqual(self.browser.one(".tile .state.bad").text, "20 days")
 
 
 class AppearanceTests(PageTestCase):
