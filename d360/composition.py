@@ -271,6 +271,7 @@ def settingsOf(dicom: DICOM) -> UpperLayerSettings:
         maxPDULength=dicom.maxPDULength,
         artim=dicom.artimTimeout,
         idleTimeout=dicom.idleTimeout,
+        minRate=dicom.minRate,
         maxConnections=connectionsOf(dicom),
     )
 

@@ -116,7 +116,10 @@ def _file(value: Any) -> str:
 
 @frozen
 class DICOM:
-    """The DICOM side: section C{[dicom]}; times in seconds."""
+    """
+    The DICOM side: section C{[dicom]}; times in seconds, C{minRate} in bytes a
+    second.
+    """
 
     aeTitle: str = _option("D360PACS", readAETitle)
     address: str = _option("127.0.0.1", _address)
@@ -133,6 +136,7 @@ class DICOM:
     maxAssociations: int = _option(2000, _number(1, 100000))
     artimTimeout: int = _option(30, _number(1, 3600))
     idleTimeout: int = _option(600, _number(0, 86400))
+    minRate: int = _option(100, _number(0, 1000000))
     shutdownTimeout: int = _option(30, _number(0, 3600))
     responseTimeout: int = _option(60, _number(1, 3600))
     parallelMoves: int = _option(1, _number(1, 16))
@@ -161,7 +165,8 @@ class TLS:
 @frozen
 class Web:
     """
-    The second port: section C{[web]}; with TLS, if there is a certificate.
+    The second port: section C{[web]}; with TLS, if there is a certificate;
+    C{requestTimeout} in seconds.
     """
 
     address: str = _option("127.0.0.1", _address)
@@ -170,6 +175,8 @@ class Web:
     monitoringToken: str = _option("", _token, secret=True)
     certificate: str = _option("", _file)
     key: str = _option("", _file)
+    requestTimeout: int = _option(60, _number(1, 3600))
+    maxConnections: int = _option(200, _number(1, 100000))
 
 
 @frozen

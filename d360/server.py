@@ -13,6 +13,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,10 +35,26 @@ from d360.openfiles import raiseOpenFiles
 _log = ContextLogger("d360.server", "server")
 
 #: Objects made, beyond those that are gone, before cycles are looked for.
-GARBAGE_THRESHOLD = 20000
+GARBAGE_THRESHOLD = 10000
 
 #: Connections that may wait to be accepted.
 BACKLOG = 512
+
+#: Seconds in which an A-ABORT can leave before its connection is closed.
+LAST_WORDS = 1.0
+
+#: The signals that end the server in order.
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _endNow(number: int, frame: object) -> None:
+    """
+    Before the reactor runs nothing is under way that would have to end: the
+    start is given up, wherever it is.
+    """
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(0)
 
 
 def _remedy(error: OSError) -> str:
@@ -275,6 +292,8 @@ class Server(Service):
 
     def privilegedStartService(self) -> None:
         """See L{Service.privilegedStartService}."""
+        for number in _ENDING:
+            signal.signal(number, _endNow)
         raiseOpenFiles()
         self._parts.certificates.load()
         self._parts.ports.take()
@@ -282,6 +301,13 @@ class Server(Service):
     def startService(self) -> None:
         """See L{Service.startService}."""
         super().startService()
+        try:
+            self._start()
+        except SystemExit:
+            _log.info("D360 was stopped before it was ready")
+            raise
+
+    def _start(self) -> None:
         parts = self._parts
         parts.directory.open()
         try:
@@ -301,7 +327,7 @@ class Server(Service):
     def _open(self) -> None:
         # twistd would end with the signal's status after a stop in order,
         # which a supervisor takes for a crash.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             signal.signal(number, self._stopped)
         if self._parts.certificates.watch():
             # Where there are none, a terminal that is closed ends the server.
@@ -420,6 +446,8 @@ async def endConnections(
         seconds=patience,
     )
     connections.abortAll(why)
+    with suppress(TimeoutError):
+        await connections.whenEmpty().addTimeout(LAST_WORDS, clock)
     connections.closeUnassociated(why)
 
 
@@ -432,4 +460,4 @@ def settleMemory() -> None:
     # A stored instance makes some hundred objects that live as long as it is
     # under way; to look for cycles after each takes a tenth of the time that
     # the process computes.
-    gc.set_threshold(GARBAGE_THRESHOLD, 10, 10)
+    gc.set_threshold(GARBAGE_THRESHOLD, 5, 50)

@@ -21,7 +21,7 @@ from twisted.web.server import Site
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
 from d360.admin.metrics import MetricsCall, MetricsResource
-from d360.admin.site import ReindexResource, StatusResource, makeSite
+from d360.admin.site import ReindexResource, SiteLimits, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
 from d360.admin.verify import VerifyResource
 from d360.admin.watching import (
@@ -302,6 +302,7 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
         },
         *tokens,
         own.auditing.audit,
+        SiteLimits(configuration.web.requestTimeout, configuration.web.maxConnections),
     )
     readings = [
         *watched.readings,

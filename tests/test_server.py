@@ -223,6 +223,25 @@ class ServerTests(SynchronousTestCase):
             self.assertIn("/srv/d360: /srv/x: Permission denied", str(error))
             self.assertNotIn("database.open", self.world.calls)
 
+    def test_endedWhileStarting(self) -> None:
+        """A signal before the reactor runs ends it, in order and at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.world.calls.clear()
+            self.server.privilegedStartService()
+
+            def interrupted(number: int = number) -> None:
+                self.signals[number](number, None)
+
+            self.patch(self.parts.database, "open", interrupted)
+            error = self.assertRaises(SystemExit, self.server.startService)
+            self.assertEqual(0, error.code)
+            self.assertEqual(signal.SIG_IGN, self.signals[number])
+            self.assertEqual(
+                "server: D360 was stopped before it was ready", self.texts()[-1]
+            )
+            self.assertNotIn("threads.start", self.world.calls)
+            self.removeObserver()
+
     def test_closing(self) -> None:
         """No more connections, the operations, and only then the rest."""
         self.start()
@@ -270,8 +289,13 @@ class ServerTests(SynchronousTestCase):
         self.assertNoResult(stopping)
         self.assertNotIn("abortAll", self.world.calls)
         self.reactor.advance(1.0)
-        self.successResultOf(stopping)
         calls = self.world.calls
+        # What is written last gets its time to leave.
+        self.assertEqual(["abortAll", "whenEmpty"], calls[-2:])
+        self.assertNoResult(stopping)
+        self.reactor.advance(1.0)
+        self.successResultOf(stopping)
+        self.assertIn("closeUnassociated", calls[calls.index("abortAll") :])
         self.assertLess(calls.index("abortAll"), calls.index("database.close"))
         self.assertTrue(any("within 30.0 s" in text for text in self.texts()))
 

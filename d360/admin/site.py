@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Callable
 from typing import Any
 
-from attrs import asdict
-from twisted.internet.interfaces import IReactorTime
+from attrs import asdict, frozen
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -15,9 +15,10 @@ from zope.interface import provider
 
 from d360 import __version__
 from d360.admin.auditing import AuditedSite, addressOf, auditOf
+from d360.admin.channel import BoundedChannel
 from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
-from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody
+from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody, log
 from d360.admin.static import putPage
 from d360.admin.watching import rfc3339
 from d360.audit.null import NULL_AUDIT
@@ -35,7 +36,7 @@ from d360.interfaces import (
 )
 
 #: A body longer than this is refused; none of ours comes near it.
-MAX_BODY = 1 << 20
+MAX_BODY = 1 << 18
 
 #: What those may read who only watch the server; no patient is named in it.
 _WATCHED = frozenset({b"associations", b"errors", b"rates", b"status"})
@@ -258,16 +259,32 @@ def _accessLine(timestamp: str, request: Request) -> str:
     return f'{peer} "{repr(said)[2:-1]}" {request.code} {request.sentLength}'
 
 
+@frozen
+class SiteLimits:
+    """
+    @ivar requestTimeout: seconds that a request may take to arrive.
+    @ivar maxConnections: that may be open at the same time.
+    """
+
+    requestTimeout: float = 60.0
+    maxConnections: int = 200
+
+
 class _Site(AuditedSite):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
         are served.
     """
 
-    def __init__(self, root: Resource, localOnly: bool, audit: IAudit) -> None:
+    protocol = BoundedChannel  # type: ignore[assignment]
+
+    def __init__(
+        self, root: Resource, localOnly: bool, audit: IAudit, limits: SiteLimits
+    ) -> None:
         super().__init__(
             root,
             requestFactory=BoundedRequest,
+            timeout=limits.requestTimeout,
             parsePOSTFormSubmission=False,
             logFormatter=_accessLine,
         )
@@ -275,6 +292,24 @@ class _Site(AuditedSite):
         self.localOnly = localOnly
         self.needsToken = not localOnly
         self.audit = audit
+        self._maxConnections = limits.maxConnections
+        self._connections = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See L{Site.buildProtocol}, unless there are too many."""
+        if self._connections >= self._maxConnections:
+            log.warn(
+                "connection from {peer} closed: {limit} are open",
+                peer=getattr(addr, "host", str(addr)),
+                limit=self._maxConnections,
+            )
+            return None
+        self._connections += 1
+        return super().buildProtocol(addr)
+
+    def disconnected(self) -> None:
+        """One of its connections has ended."""
+        self._connections -= 1
 
 
 def makeSite(
@@ -282,6 +317,7 @@ def makeSite(
     token: str,
     monitoringToken: str = "",
     audit: IAudit = NULL_AUDIT,
+    limits: SiteLimits | None = None,
 ) -> Site:
     """
     The site of the second port.
@@ -289,6 +325,7 @@ def makeSite(
     @param calls: what stands below C{/api/}, by name.
     @param token: see L{API}, as the next one.
     @param audit: is told of what is done.
+    @param limits: of connections and their requests.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same
@@ -296,4 +333,4 @@ def makeSite(
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
     root.putChild(b"api", API(calls, token, monitoringToken, public=public))
     putPage(root)
-    return _Site(root, not token, audit)
+    return _Site(root, not token, audit, limits or SiteLimits())

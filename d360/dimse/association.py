@@ -107,7 +107,9 @@ class Association:
      - C{"consumer"}: the one that takes it is behind;
      - C{"busy"}: another request came while one is being served. We grant no
        asynchronous operations, but a peer that sends them all the same is
-       served in turn.
+       served in turn;
+     - C{"unread"}: the peer does not read its answers, and is given no more to
+       wait for.
     """
 
     established: EstablishedAssociation
@@ -401,6 +403,8 @@ class Association:
         )
         self._current = None
         self.setBusy(False)
+        if not self.writable:
+            self.hold("unread")
         following, self._next = self._next, None
         if following is not None:
             self._start(following)
@@ -516,6 +520,7 @@ class Association:
         """The connection takes more."""
         self.writable = True
         self._fireWriteWaiters()
+        self.letGo("unread")
 
     def stopProducing(self) -> None:
         """The connection is gone; L{associationEnded} follows."""

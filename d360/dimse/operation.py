@@ -25,7 +25,7 @@ from d360.dimse import commands
 from d360.dimse.fragmentation import fragments
 from d360.dimse.pending import pendingCommand
 from d360.dimse.status import CANNOT_UNDERSTAND, PENDING, isPending
-from d360.errors import AssociationEnded, DIMSEError
+from d360.errors import AssociationEnded, DIMSEError, PDUError
 from d360.interfaces import IOperation
 from d360.logs import ContextLogger
 from d360.model import Command, Fragment, PresentationContext
@@ -38,11 +38,31 @@ _COUNTS = dict.fromkeys(
     for what in ("Remaining", "Completed", "Failed", "Warning")
 ).keys()
 
-#: Keys that an identifier may have: reading them takes its time.
+#: Keys that an identifier may have, those within sequences not among them, and
+#: how often its bytes may be read to find all: decoding takes its time, and
+#: there is room in it for ten thousands of items.
 MAX_ELEMENTS = 1024
+MAX_READS = 4 * MAX_ELEMENTS
+
+#: Bytes beyond its limit that are read of an identifier, for its sender to be told
+#: that it is too long; one that goes on has no end.
+MAX_EXCESS = 16 << 20
 
 if TYPE_CHECKING:
     from d360.dimse.association import Association
+
+
+class _Patience(BytesIO):
+    """Bytes that are not read for ever."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See L{BytesIO.read}."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise DIMSEError(CANNOT_UNDERSTAND, "Identifier of too many items")
+        return super().read(size)
 
 
 @implementer(IConsumer)
@@ -73,7 +93,7 @@ class _Gathering:
 
     def dataset(self, transferSyntax: str) -> Dataset:
         syntax = UID(transferSyntax)
-        data = BytesIO(self._data)
+        data = _Patience(self._data)
         tags = count(1)
 
         def isTooMuch(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -155,6 +175,8 @@ class Operation:
         self._delivered: Deferred[None] | None = None
         self._awaitsDataset = request.CommandDataSetType != commands.NO_DATA_SET
         self._discarding = False
+        # Bytes of its data set at most, if it is kept in memory.
+        self._longest: int | None = None
         self._datasetEnd: list[Deferred[None]] = []
         self._cancelWaiters: list[Deferred[None]] = []
 
@@ -172,6 +194,7 @@ class Operation:
 
     def readDataset(self, limit: int) -> Deferred[Dataset]:
         """See L{IOperation.readDataset}."""
+        self._longest = limit + MAX_EXCESS
         gathering = _Gathering(limit)
         delivered = self.deliverDataset(gathering)
 
@@ -201,6 +224,8 @@ class Operation:
         if not self.takesFragments:
             raise RuntimeError("a data set is read that nobody has asked for yet")
         self.received += len(fragment.data)
+        if self._longest is not None and self.received > self._longest:
+            raise PDUError(PDUError.INVALID_PARAMETER, "identifier without an end")
         if not self._discarding and self._consumer is not None:
             try:
                 self._consumer.write(fragment.data)  # type: ignore[arg-type]

@@ -78,9 +78,9 @@ _PR_SET_PDEATHSIG = 1
 
 def _endsWithParent() -> Callable[[], None]:
     """
-    What a child does before it becomes PostgreSQL: ask for a fast shutdown
-    for when its parent ends. The kernel means the I{thread} that started it,
-    so that only the main thread may.
+    What a child does before it becomes PostgreSQL, or what makes its data
+    directory: ask for a fast shutdown for when its parent ends. The kernel
+    means the I{thread} that started it, so that only the main thread may.
     """
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
@@ -172,14 +172,15 @@ class EmbeddedServer:
             self._prepare()
             self._spawn()
             self._waitUntilReady()
-        except StartupError:
-            self.stopNow()
-            raise
         except OSError as error:
             self.stopNow()
             raise StartupError(
                 f"the embedded PostgreSQL cannot start in {self._folder}: {error}"
             ) from error
+        except BaseException:
+            # Also where a signal ends the start.
+            self.stopNow()
+            raise
 
     def _prepare(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -259,6 +260,7 @@ class EmbeddedServer:
             env=_environment(),
             cwd="/",
             check=False,
+            preexec_fn=_endsWithParent(),
             **self._account.arguments,
         )
         if done.returncode:

@@ -35,9 +35,10 @@ MAX_VALUE_LENGTH = 16384
 #: Undefined-length sequences and items inside each other.
 MAX_DEPTH = 64
 
-#: A deflated data set is inflated in steps of this size, up to this much: so
-#: much private data before the last wanted element is a bomb, not a header.
-INFLATE_STEP = 65536
+#: A deflated data set is inflated in steps of this size, one at a time, up to this
+#: much: so much private data before the last wanted element is a bomb, not a
+#: header.
+INFLATE_STEP = 32768
 MAX_INFLATED = 64 * 1024 * 1024
 
 _SHORT_VRS = frozenset(
@@ -90,7 +91,9 @@ def _encodingOf(transferSyntax: str) -> _Encoding:
 
 class HeaderScanner:
     """
-    Feed it the data set by L{write}, and end it by L{finish}.
+    Feed it the data set by L{write}, and end it by L{finish}. As a few bytes of a
+    deflated one can become very many, not all of them are inflated at once: while
+    it L{isBehind}, have it L{goOn}.
 
     @ivar values: the wanted elements of the top level, by tag, as encoded.
     @ivar complete: all that was wanted and is there has been collected.
@@ -121,6 +124,9 @@ class HeaderScanner:
         # Nothing more is to be learned from what comes.
         self._resting = False
         self._inflated = 0
+        self._deflated = b""
+        # The inflater had more to give than it was asked for.
+        self._holdsMore = False
         self._inflater = (
             zlib.decompressobj(-zlib.MAX_WBITS)
             if transfersyntaxes.isDeflated(transferSyntax)
@@ -134,10 +140,23 @@ class HeaderScanner:
         if self._resting:
             return
         try:
-            if self._inflater is not None:
-                self._inflate(data)
-            else:
+            if self._inflater is None:
                 self._follow(memoryview(data))
+            else:
+                self._deflated += data
+                self._inflate()
+        except HeaderError as error:
+            self._stop(str(error))
+
+    @property
+    def isBehind(self) -> bool:
+        """Some of what was taken is still to be inflated."""
+        return not self._resting and (bool(self._deflated) or self._holdsMore)
+
+    def goOn(self) -> None:
+        """Inflate some more of what was taken. Does not raise: see L{error}."""
+        try:
+            self._inflate()
         except HeaderError as error:
             self._stop(str(error))
 
@@ -147,6 +166,8 @@ class HeaderScanner:
 
         @raise HeaderError: it cannot be read, or its end is missing.
         """
+        while self.isBehind:
+            self.goOn()
         if not self._resting:
             self._checkEnd()
         self._resting = True
@@ -168,27 +189,29 @@ class HeaderScanner:
     def _stop(self, error: str) -> None:
         """Something is odd: an error, if it is in the header."""
         self._resting = True
+        self._deflated = b""
         self._value = bytearray()
         if not self.complete:
             self.error = error
 
-    def _inflate(self, data: memoryview | bytes) -> None:
+    def _inflate(self) -> None:
         inflater = self._inflater
         assert inflater is not None
-        rest: memoryview | bytes = data
-        while rest and not inflater.eof and not self._resting:
-            try:
-                piece = inflater.decompress(rest, INFLATE_STEP)
-            except zlib.error:
-                raise HeaderError("Data set cannot be inflated") from None
-            rest = inflater.unconsumed_tail
-            self._inflated += len(piece)
-            self._follow(memoryview(piece))
-            if self.complete:
-                # Whatever else is in there is not worth the work.
-                self._resting = True
-            elif self._inflated > MAX_INFLATED:
-                raise HeaderError("Header of the deflated data set is too long")
+        try:
+            piece = inflater.decompress(self._deflated, INFLATE_STEP)
+        except zlib.error:
+            raise HeaderError("Data set cannot be inflated") from None
+        self._deflated = b"" if inflater.eof else inflater.unconsumed_tail
+        self._holdsMore = len(piece) == INFLATE_STEP and not inflater.eof
+        self._inflated += len(piece)
+        self._follow(memoryview(piece))
+        if self.complete:
+            # Whatever else is in there is not worth the work.
+            self._resting = True
+        elif self._inflated > MAX_INFLATED:
+            raise HeaderError("Header of the deflated data set is too long")
+        if self._resting:
+            self._deflated = b""
 
     def _follow(self, data: memoryview) -> None:
         """Go through a piece: values are skipped or collected here."""

@@ -76,6 +76,8 @@ def readInstance(file: BinaryIO) -> _Reading:
         digest.update(piece)
         size += len(piece)
         scanner.write(piece)
+        while scanner.isBehind:
+            scanner.goOn()
     scanner.finish()
     header = readHeader(scanner.values)
     record = InstanceRecord(

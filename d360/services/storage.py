@@ -59,6 +59,7 @@ from d360.services.header import HeaderError, HeaderScanner
 from d360.services.part10 import encodeHead
 from d360.services.records import Header, auditedOf, readHeader
 from d360.services.recovery import isWhole
+from d360.services.scanning import Scanning
 from d360.services.selection import UNIQUE_KEYS
 from d360.services.sopclasses import STORAGE
 from d360.services.uids import cleanUID, isUID
@@ -92,21 +93,28 @@ class _Reception:
 
     @ivar header: what the header says, once it was read.
     @ivar refusal: why the instance will not be stored.
+    @ivar scanning: goes on with the header where that takes longer.
     """
 
     def __init__(
-        self, operation: IOperation, writer: IBlobWriter, freeSpace: IFreeSpace
+        self,
+        operation: IOperation,
+        writer: IBlobWriter,
+        freeSpace: IFreeSpace,
+        clock: IReactorTime,
     ) -> None:
         self.header: Header | None = None
         self.refusal: DIMSEError | None = None
         self._log = operation.log
         self._request = operation.request
         self._scanner = HeaderScanner(operation.context.transferSyntax)
+        self.scanning = Scanning(self._scanner, clock)
         self._writer = writer
         self._freeSpace = freeSpace
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._writer.registerProducer(producer, streaming)
+        self.scanning.registerProducer(producer)
+        self._writer.registerProducer(self.scanning.producer, streaming)
 
     def unregisterProducer(self) -> None:
         self._writer.unregisterProducer()
@@ -121,6 +129,8 @@ class _Reception:
         self._writer.write(data)  # type: ignore[arg-type]
         scanner = self._scanner
         scanner.write(data)
+        if scanner.isBehind:
+            self.scanning.goOn()
         if self.header is None and (scanner.complete or scanner.error):
             refusal = self._check()
             if refusal is not None:
@@ -265,11 +275,13 @@ class StorageService:
         if self._freeSpace.isLow:
             raise _tooFull()
         writer = self._archive.create(head)
-        reception = _Reception(operation, writer, self._freeSpace)
+        reception = _Reception(operation, writer, self._freeSpace, self._clock)
         try:
             await operation.deliverDataset(reception)
+            await reception.scanning.whenDone()
             header = reception.finish()
         except BaseException:
+            reception.scanning.stop()
             await writer.discard()
             raise
         receipt = _Receipt(operation, writer, header)

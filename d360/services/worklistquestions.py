@@ -52,6 +52,9 @@ from d360.worklistattributes import (
 #: Sequences within sequences; the standard has three.
 MAX_DEPTH = 8
 
+#: Bytes of a sequence: decoding one that is full of items takes its time.
+MAX_SEQUENCE = 16384
+
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -274,6 +277,10 @@ def _itemsOf(dataset: Dataset, tag: int) -> Sequence:
     raw: Any = dataset.get_item(tag)
     if not raw.value:
         return Sequence()
+    if len(raw.value) > MAX_SEQUENCE:
+        raise DIMSEError(
+            CANNOT_UNDERSTAND, f"A sequence of more than {MAX_SEQUENCE} bytes", (tag,)
+        )
     try:
         items = dataset[tag].value
         if isinstance(items, Sequence) and _isWhole(raw, items):

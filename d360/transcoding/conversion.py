@@ -56,8 +56,11 @@ _LENGTH_TO_END = 0x00080001
 _CHOOSING = frozenset({PIXEL_REPRESENTATION, BITS_ALLOCATED, WAVEFORM_BITS_ALLOCATED})
 
 #: A deflated data set is refused when it becomes larger: it is no image that
-#: any other transfer syntax could hold.
+#: any other transfer syntax could hold. So is one of more than the second that
+#: becomes so many times larger: it says nothing, and would fill the disk.
 _LARGEST_INFLATED = 1 << 32
+_LARGE_INFLATED = 512 << 20
+_MOST_TIMES = 100
 
 #: Disk that is left free.
 _SPARE = 64 << 20
@@ -113,7 +116,8 @@ def _room(file: BinaryIO) -> int:
 def _inflate(source: BinaryIO, target: BinaryIO, room: int) -> None:
     """Undo the compression of a whole data set (PS3.5 A.5)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    most = min(room, _LARGEST_INFLATED)
+    deflated = os.fstat(source.fileno()).st_size
+    most = min(room, _LARGEST_INFLATED, max(_LARGE_INFLATED, deflated * _MOST_TIMES))
     try:
         while not inflater.eof:
             data = inflater.unconsumed_tail or source.read(PIECE)

@@ -30,6 +30,7 @@ from d360.ul import steps
 from d360.ul.protocol import UpperLayerProtocol
 from d360.ul.roles import Acceptor, OpenAssociations, Requestor
 from d360.ul.settings import UpperLayerSettings
+from d360.ul.turns import Turns
 
 
 class AssociationNumbers:
@@ -89,6 +90,7 @@ class UpperLayerFactory(ServerFactory):
             buildUser, admission, supported, self._associations, metrics
         )
         self._clock = clock
+        self._turns = Turns(clock)
         self._settings = settings or UpperLayerSettings()
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
@@ -102,7 +104,9 @@ class UpperLayerFactory(ServerFactory):
                 limit=limit,
             )
             return None
-        protocol = UpperLayerProtocol(self._role, self._clock, self._settings)
+        protocol = UpperLayerProtocol(
+            self._role, self._clock, self._settings, self._turns
+        )
         protocol.factory = self
         return protocol
 

@@ -104,6 +104,13 @@ class Framing:
         self._isLast = False
         self._broken = False
 
+    @property
+    def isWithin(self) -> bool:
+        """Some of a PDU was pulled, and not all of it."""
+        return bool(
+            self._pdvLeft or self._pduLeft or self._wholeType or self._collected
+        )
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the network; they are referred to, not copied."""
         if data and not self._broken:

@@ -122,9 +122,9 @@ def _answer(
     first = context.transferSyntaxes[0]
     if ours is None:
         return ContextResult(context.contextID, _ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
-    wanted = role or RoleSelection(context.abstractSyntax, True, False)
-    if not _grantsAny(wanted, supported, permissions) and _grantsAny(
-        wanted, supported, ALL_PERMISSIONS
+    uid = context.abstractSyntax
+    if not _mayUse(uid, role, supported, permissions) and _mayUse(
+        uid, role, supported, ALL_PERMISSIONS
     ):
         return ContextResult(context.contextID, _USER_REJECTION, first)
     for transferSyntax in context.transferSyntaxes:
@@ -146,11 +146,15 @@ def _grant(
     )
 
 
-def _grantsAny(
-    role: RoleSelection,
+def _mayUse(
+    abstractSyntax: str,
+    role: RoleSelection | None,
     supported: ISupportedSyntaxes,
     permissions: frozenset[Permission],
 ) -> bool:
+    """In one of the roles that it wants; without a word, it wants the SCU's."""
+    if role is None:
+        return supported.grantsSCURole(abstractSyntax, permissions)
     granted = _grant(role, supported, permissions)
     return granted.scu or granted.scp
 

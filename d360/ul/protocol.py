@@ -25,6 +25,7 @@ from d360.ul.settings import UpperLayerSettings
 from d360.ul.silence import WatchedProducer
 from d360.ul.steps import NO_REASON, SERVICE_USER, AssociationSteps
 from d360.ul.tcp import prepare, quickAcknowledger
+from d360.ul.turns import LOOK, SHORT, TURN, Turns
 
 
 @implementer(IUpperLayer, IConnection, IHandshakeListener)
@@ -40,11 +41,19 @@ class UpperLayerProtocol(AssociationSteps):
     longer be answered; PDUs of release and abort that stand before it are
     heeded, so that an association that ended in order is known to have.
 
+    One read may hold thousands of small PDUs. They are pulled for L{TURN} at a
+    time, see L{Turns}, with the connection not read meanwhile, so that a peer
+    that sends faster than it can be served makes nobody else wait.
+
     In the log the association goes by C{number}.
     """
 
     def __init__(
-        self, role: Role, clock: IReactorTime, settings: UpperLayerSettings
+        self,
+        role: Role,
+        clock: IReactorTime,
+        settings: UpperLayerSettings,
+        turns: Turns | None = None,
     ) -> None:
         super().__init__(role, clock, settings)
         self._framing = framing.Framing(settings.maxPDULength)
@@ -56,6 +65,9 @@ class UpperLayerProtocol(AssociationSteps):
         self._paused = False
         self._transportPaused = False
         self._pulling = False
+        # Goes on with what was received when it has its turn.
+        self._turns = turns or Turns(clock)
+        self._awaitsTurn = False
 
     # --- the transport -------------------------------------------------------
 
@@ -87,13 +99,28 @@ class UpperLayerProtocol(AssociationSteps):
         if self._acknowledge is not None:
             self._acknowledge()
         self._watch.traffic()
+        isShort = (
+            len(data) <= SHORT
+            and self._user is not None
+            and not self._framing.isWithin
+            and not self._watch.isComing
+        )
         self._framing.feed(data)
-        self._pull()
+        if not isShort and self._turns.isOver(self._clock.seconds()):
+            self._awaitTurn()
+            self._tellTransport()
+        else:
+            self._pull()
+        if self._framing.isWithin:
+            self._watch.data(0, isComing=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Evt17, unless we closed it ourselves."""
-        if self._paused:
+        if self._paused or self._awaitsTurn:
             self._pullUpToData()
+        if self._awaitsTurn:
+            self._awaitsTurn = False
+            self._turns.leave(self)
         if not self._closed:
             self._closed = True
             self._event("Evt17", ConnectionClosed(self._whyLost(reason)))
@@ -124,17 +151,34 @@ class UpperLayerProtocol(AssociationSteps):
 
     def _pull(self) -> None:
         """Take what was received, PDU by PDU, for as long as it is wanted."""
-        if self._pulling or self.machine.isActing:
+        if self._pulling or self._awaitsTurn or self.machine.isActing:
             # Whoever is at work further down the stack goes on with it.
             return
         self._pulling = True
+        count, begin = 0, self._clock.seconds()
         try:
             while not self._paused and not self._closed:
                 if not self._pullOne():
                     break
+                count += 1
+                if not count % LOOK and self._clock.seconds() - begin > TURN:
+                    self._awaitTurn()
+                    break
         finally:
             self._pulling = False
+        if count:
+            self._turns.spend(begin, self._clock.seconds())
         self._tellTransport()
+
+    def _awaitTurn(self) -> None:
+        if not self._awaitsTurn:
+            self._awaitsTurn = True
+            self._turns.wait(self)
+
+    def takeTurn(self) -> None:
+        """See L{d360.ul.turns.ITakesTurns.takeTurn}."""
+        self._awaitsTurn = False
+        self._pull()
 
     def _pullOne(self) -> bool:
         try:
@@ -175,6 +219,7 @@ class UpperLayerProtocol(AssociationSteps):
                 f"presentation context {fragment.contextID} was not accepted",
             )
         assert self._user is not None
+        self._watch.data(len(fragment.data), not fragment.isLast)
         self._user.fragmentReceived(fragment)
 
     def _takeWhole(self, pdu: framing.WholePDU) -> None:
@@ -224,7 +269,7 @@ class UpperLayerProtocol(AssociationSteps):
         """
         if self._paused:
             self._paused = False
-            self._watch.traffic()
+            self._watch.excused()
             self._pull()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -270,7 +315,7 @@ class UpperLayerProtocol(AssociationSteps):
         long it takes, as long as the peer reads what it is sent.
         """
         self._busy = busy
-        self._watch.traffic()
+        self._watch.excused()
 
     @property
     def isAssociated(self) -> bool:
@@ -304,11 +349,12 @@ class UpperLayerProtocol(AssociationSteps):
         self._tellTransport()
 
     def _tellTransport(self) -> None:
-        """Have the connection read or not, as the user wants it by now."""
-        if self._pulling or self._closed or self._paused == self._transportPaused:
+        """Have the connection read or not, as it is wanted by now."""
+        paused = self._paused or self._awaitsTurn
+        if self._pulling or self._closed or paused == self._transportPaused:
             return
-        self._transportPaused = self._paused
-        if self._paused:
+        self._transportPaused = paused
+        if paused:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()

@@ -18,6 +18,8 @@ class UpperLayerSettings:
         9.1.5).
     @ivar idleTimeout: an association whose peer is silent for so long, while
         nothing of ours is under way, is aborted; 0 never.
+    @ivar minRate: bytes a second at which a message must come at least, on
+        average over C{idleTimeout}; 0 any.
     @ivar answerTimeout: how long a peer may take over the answer to an
         A-ASSOCIATE-RQ or A-RELEASE-RQ, for which the standard has no timer.
     @ivar maxConnections: connections beyond are closed at once, whatever
@@ -29,6 +31,7 @@ class UpperLayerSettings:
     maxPDULength: int = LONGEST_SENT
     artim: float = 30.0
     idleTimeout: float = 600.0
+    minRate: int = 100
     answerTimeout: float = 30.0
     maxConnections: int = 0
     implementationClassUID: str = IMPLEMENTATION_CLASS_UID

@@ -1,6 +1,7 @@
 """
 Peers that have gone silent: they send nothing, or no longer read what they
-are sent, and TCP would hold the connection open for ever.
+are sent, and TCP would hold the connection open for ever. And those that send so
+little of a message that it never comes to its end.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from zope.interface import implementer
 
 class SilenceWatch:
     """
-    Calls back when there was no traffic for a time and no excuse for it.
+    Calls back when there was no traffic for a time and no excuse for it; or, while
+    a message is coming, less than there must be.
 
     It has one timer, which is not touched for traffic: when it fires, it is
     set anew for what is left.
+
+    @ivar isComing: some of a message has come, and not all of it.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
         isExcused: Callable[[], bool],
-        silent: Callable[[float], None],
+        silent: Callable[[str], None],
+        minRate: int = 0,
     ) -> None:
         """
         @param isExcused: whether silence is none of the peer's fault now.
-        @param silent: called once with the limit, in seconds, that was
-            passed.
+        @param silent: called once with what is wrong.
+        @param minRate: bytes a second of a message's data that there must be on
+            average over the limit; 0 for any.
         """
         self._clock = clock
         self._isExcused = isExcused
@@ -36,6 +42,11 @@ class SilenceWatch:
         self._limit = 0.0
         self._lastTraffic = 0.0
         self._timer: IDelayedCall | None = None
+        self._minRate = minRate
+        self.isComing = False
+        # Since when a message is looked at, and what has come since.
+        self._since = 0.0
+        self._received = 0
 
     def start(self, limit: float) -> None:
         """
@@ -59,15 +70,43 @@ class SilenceWatch:
         """The peer has sent something, or taken something from us."""
         self._lastTraffic = self._clock.seconds()
 
+    def data(self, length: int, isComing: bool) -> None:
+        """
+        The peer has sent some of a message.
+
+        @param isComing: that was not all of it.
+        """
+        if isComing and not self.isComing:
+            self._since = self._clock.seconds()
+            self._received = 0
+        self.isComing = isComing
+        self._received += length
+
+    def excused(self) -> None:
+        """Up to now, it was none of the peer's fault."""
+        self.traffic()
+        self._since, self._received = self._lastTraffic, 0
+
     def _look(self) -> None:
         self._timer = None
         if self._isExcused():
-            self.traffic()
-        left = self._lastTraffic + self._limit - self._clock.seconds()
-        if left > 0:
-            self._timer = self._clock.callLater(left, self._look)
-        else:
-            self._silent(self._limit)
+            self.excused()
+        now = self._clock.seconds()
+        left = self._lastTraffic + self._limit - now
+        if left <= 0:
+            self._silent(f"the peer has been silent for {self._limit:g} s")
+            return
+        if self.isComing and now - self._since >= self._limit:
+            if self._received < self._minRate * (now - self._since):
+                self._silent(
+                    f"the peer has sent {self._received} bytes of a message in "
+                    f"{now - self._since:.0f} s: less than min_rate"
+                )
+                return
+            self._since, self._received = now, 0
+        if self.isComing and self._minRate:
+            left = min(left, self._since + self._limit - now)
+        self._timer = self._clock.callLater(left, self._look)
 
 
 @implementer(IPushProducer)

@@ -76,7 +76,9 @@ class AssociationSteps(Protocol):
         self._role = role
         self._clock = clock
         self._settings = settings
-        self._watch = SilenceWatch(clock, self._isExcused, self._silent)
+        self._watch = SilenceWatch(
+            clock, self._isExcused, self._silent, settings.minRate
+        )
         self._peer = ""
         self._request: AssociationRequest | None = None
         self._contexts: Mapping[int, PresentationContext] = {}
@@ -131,8 +133,7 @@ class AssociationSteps(Protocol):
         self._artim = None
         self._event("Evt18", _EXPIRED)
 
-    def _silent(self, limit: float) -> None:
-        why = f"the peer has been silent for {limit:g} s"
+    def _silent(self, why: str) -> None:
         ending = AssociationAborted(SERVICE_USER, NO_REASON, why)
         self._event("Evt15", ending, fromUser=True)
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import subprocess
+from contextlib import suppress as suppressing
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -90,17 +91,26 @@ class ExaminationTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """It leaves no open file behind, wherever it ended."""
-        before = set(os.listdir("/proc/self/fd"))
         one = self.examination()
         one.step()
+        self.assertTrue(self.isOpen())
         one.close()
         one.close()
         self.assertRaises(ValueError, one.step)
+        self.assertFalse(self.isOpen())
         os.truncate(self.path, 5)
         self.assertRaises(FileDamaged, self.examination().step)
+        self.assertFalse(self.isOpen())
         os.unlink(self.path)
         self.assertRaises(FileNotFoundError, self.examination().step)
-        self.assertEqual(before, set(os.listdir("/proc/self/fd")))
+
+    def isOpen(self) -> bool:
+        """Whether this process has the file open."""
+        found = []
+        for name in os.listdir("/proc/self/fd"):
+            with suppressing(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{name}"))
+        return os.path.realpath(self.path) in found
 
     def test_cacheIsLeftAlone(self) -> None:
         """What it has read does not stay in memory, where others' files could be."""

@@ -6,7 +6,7 @@ import sys
 
 from attrs import evolve
 from pydicom.dataset import Dataset
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from zope.interface.verify import verifyObject
 
 from d360.asynchronous import asynchronous
@@ -276,6 +276,34 @@ class SerialTests(AssociationTestCase):
             [response.MessageIDBeingRespondedTo for response in self.responses()],
             [1, 2],
         )
+
+
+class UnreadTests(AssociationTestCase):
+    """A peer that does not read its answers is given no more of them to read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service.body = lambda operation: operation.respond(0)
+
+    def test_held(self) -> None:
+        """No request is taken while the connection is full."""
+        self.receive(1, ECHO)
+        self.assertTrue(self.upperLayer.receiving)
+        self.association.pauseProducing()
+        self.receive(1, ECHO)
+        self.assertFalse(self.upperLayer.receiving)
+        self.association.resumeProducing()
+        self.assertTrue(self.upperLayer.receiving)
+
+    def test_cancel(self) -> None:
+        """In the middle of an operation its C-CANCEL must get through."""
+        self.service.body = lambda operation: operation.readDataset(100).addCallback(
+            lambda _: Deferred()
+        )
+        self.receive(5, FIND_RQ)
+        self.receiveData(5, b"")
+        self.association.pauseProducing()
+        self.assertTrue(self.upperLayer.receiving)
 
 
 class EndTests(AssociationTestCase):

@@ -8,9 +8,9 @@ from attrs import evolve
 from twisted.logger import formatEvent, globalLogPublisher
 
 from d360.asynchronous import asynchronous
-from d360.errors import (
-    DIMSEError,
-)
+from d360.dimse import operation as operation_
+from d360.errors import DIMSEError, PDUError
+from d360.model import Fragment
 from tests.dimse.case import (
     CANCEL,
     ECHO,
@@ -195,6 +195,40 @@ class DatasetTests(AssociationTestCase):
         )
         self.receiveData(5, keys)
         self.assertEqual(self.responses()[0].Status, 0xC000)
+
+    def test_endlessIdentifier(self) -> None:
+        """Of one without an end, no more is read than it takes to be sure."""
+        self.service.body = lambda operation: operation.readDataset(100)
+        self.receive(5, FIND_RQ)
+        piece = Fragment(5, False, False, memoryview(bytes(1 << 20)))
+        for _ in range(operation_.MAX_EXCESS >> 20):
+            self.association.fragmentReceived(piece)
+        self.assertEqual(self.responses(), [])
+        self.assertRaises(PDUError, self.association.fragmentReceived, piece)
+
+    def test_manyItems(self) -> None:
+        """
+        An identifier that is full of items, or of what is within one, is refused
+        before they all are read.
+        """
+        reads = []
+        whole = operation_._Patience.read
+        self.patch(
+            operation_._Patience,
+            "read",
+            lambda self, size=-1: reads.append(1) or whole(self, size),
+        )
+        self.service.body = lambda operation: operation.readDataset(1 << 20)
+        opened = bytes.fromhex("08004011 FFFFFFFF FEFF00E0 FFFFFFFF")
+        item = bytes.fromhex("FEFF00E0 00000000")
+        closed = bytes.fromhex("FEFF0DE0 00000000 FEFFDDE0 00000000")
+        element = bytes.fromhex("08006000 02000000 4354")
+        for many in (closed[:8] + item * 30000 + opened[8:], element * 30000):
+            self.receive(5, FIND_RQ)
+            self.receiveData(5, opened + many + closed)
+            self.assertLessEqual(len(reads), operation_.MAX_READS + 1)
+            reads.clear()
+            self.assertEqual(self.responses()[-1].Status, 0xC000)
 
     def test_identifierDamaged(self) -> None:
         """An identifier that cannot be decoded is answered C000."""

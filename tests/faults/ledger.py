@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 from threading import Lock
 
-from attrs import define, field
+from attrs import define
 
 #: When a C-STORE without an answer has ended: it may still take effect.
 NEVER = 1 << 62
@@ -44,11 +44,6 @@ class Verdict:
     isOptional: bool
 
 
-@define
-class _Instance:
-    sent: list[Sent] = field(factory=list)
-
-
 class Ledger:
     """
     All instances by SOP Instance UID; for several threads.
@@ -60,7 +55,7 @@ class Ledger:
     def __init__(self) -> None:
         self.acknowledged = 0
         self.refused: dict[int, int] = {}
-        self._instances: dict[str, _Instance] = {}
+        self._instances: dict[str, list[Sent]] = {}
         self._turn = itertools.count(1)
         self._lock = Lock()
 
@@ -68,7 +63,7 @@ class Ledger:
         """It is about to be sent."""
         with self._lock:
             sent = Sent(fingerprint, next(self._turn))
-            self._instances.setdefault(uid, _Instance()).sent.append(sent)
+            self._instances.setdefault(uid, []).append(sent)
             return sent
 
     def answered(self, sent: Sent, status: int) -> None:
@@ -90,7 +85,7 @@ class Ledger:
         as those or later, whatever it was answered. Before the first
         acknowledgement it is anything that was sent, or nothing.
         """
-        sent = self._instances[uid].sent
+        sent = self._instances[uid]
         kept = [one.began for one in sent if one.status == 0]
         last = max(kept, default=0)
         return Verdict(
@@ -110,4 +105,4 @@ class Ledger:
                 del self._instances[uid]
                 return
             turn = next(self._turn)
-            self._instances[uid].sent = [Sent(found, turn, turn, 0)]
+            self._instances[uid] = [Sent(found, turn, turn, 0)]

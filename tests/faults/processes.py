@@ -85,10 +85,6 @@ def leftOf(processes: list[Process], seconds: float) -> list[Process]:
         time.sleep(0.05)
 
 
-class NoVictim(Exception):
-    """There is no process of the kind at this moment."""
-
-
 def _postmaster(server: RunningServer) -> int:
     path = server.folder / "data" / "postgresql" / "data" / "postmaster.pid"
     return int(path.read_text().split()[0])
@@ -114,7 +110,7 @@ def victimOf(server: RunningServer, kind: str, rng: random.Random) -> int:
 
     @param kind: C{"server"}, C{"postmaster"}, C{"backend"}, C{"disk"} for the one
         that writes files, or C{"worker"}.
-    @raise NoVictim: there is none.
+    @raise RuntimeError: there is none.
     """
     assert server.process is not None
     if kind == "server":
@@ -128,7 +124,7 @@ def victimOf(server: RunningServer, kind: str, rng: random.Random) -> int:
     else:
         found = _named(server, "d360.worker")
     if not found:
-        raise NoVictim(kind)
+        raise RuntimeError(f"there is no process of the kind {kind!r}")
     return rng.choice(found)
 
 

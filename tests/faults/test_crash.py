@@ -37,8 +37,9 @@ class CrashTests(SynchronousTestCase):
         session.run(kinds)
         self.assertEqual([], tally.problems, "\n".join(said))
         self.assertEqual(len(kinds), sum(tally.killed.values()))
-        self.assertGreater(tally.acknowledged, 20)
-        self.assertGreater(tally.checked, 20)
+        # Each client at least once, on however slow a machine.
+        self.assertGreaterEqual(tally.acknowledged, 8)
+        self.assertGreaterEqual(tally.checked, 8)
 
     def test_alone(self) -> None:
         """One process does all."""

@@ -26,7 +26,7 @@ from d360.attributes import Level
 from d360.errors import DatabaseUnavailable, StartupError
 from d360.index import account, leftover
 from d360.index.database import PostgreSQLIndex
-from d360.index.embedded import EmbeddedServer
+from d360.index.embedded import EmbeddedServer, packagedBinaries
 from d360.index.migration import checkAndMigrate, connect
 from d360.model import Query
 from tests.contracts.instances import REPLACE, drained, place, record
@@ -35,7 +35,7 @@ from tests.contracts.postgres import execute
 _CHILD = """
 import os, sys
 from d360.index.embedded import EmbeddedServer
-server = EmbeddedServer(sys.argv[1])
+server = EmbeddedServer(sys.argv[1], binaries=(sys.argv[2:] or [None])[0])
 server.start()
 print(server.pid, flush=True)
 sys.stdin.read()
@@ -190,8 +190,16 @@ class LeftoverTests(_Folder):
     """D360 was killed."""
 
     def startChild(self) -> tuple[subprocess.Popen[str], int]:
+        child = self.launchChild()
+        assert child.stdout is not None
+        return child, int(child.stdout.readline())
+
+    def launchChild(self, *binaries: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(_CHILD), str(self.folder)],
+            [
+                *(sys.executable, "-c", textwrap.dedent(_CHILD)),
+                *(str(self.folder), *binaries),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -199,8 +207,31 @@ class LeftoverTests(_Folder):
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         self.addCleanup(self.endChild, child)
-        assert child.stdout is not None
-        return child, int(child.stdout.readline())
+        return child
+
+    def test_initialisingEndsWithD360(self) -> None:
+        """
+        Nor does initdb go on alone: the next start makes the data directory anew,
+        in the same place.
+        """
+        binaries, noted = self.folder / "bin", self.folder / "initdb.pid"
+        binaries.mkdir()
+        (binaries / "postgres").symlink_to(packagedBinaries() / "postgres")
+        initdb = binaries / "initdb"
+        initdb.write_text(
+            f"#!/bin/sh\necho $$ > {noted}.new\nmv {noted}.new {noted}\nexec sleep 60\n"
+        )
+        initdb.chmod(0o755)
+        child = self.launchChild(str(binaries))
+        self.assertTrue(waitFor(noted.exists, 30))
+        pid = int(noted.read_text())
+        child.kill()
+        child.wait()
+        ended = waitFor(lambda: not Path(f"/proc/{pid}").exists())
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        self.assertTrue(ended)
+        self.server().start()
 
     def endChild(self, child: subprocess.Popen[str]) -> None:
         child.kill()

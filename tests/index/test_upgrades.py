@@ -141,7 +141,16 @@ def write(url: str, version: int) -> None:
         register = "SELECT * FROM register_instances({})"
     execute(url, register.format(batch("1.1.1.1", "1.1.1.2", "1.1.1.3")))
     if version >= 2:
-        execute(url, "INSERT INTO remote_aes VALUES ('WS1', '192.0.2.7', 11112)")
+        # Whose further columns have no defaults from the sixth version on.
+        further, values = "", ""
+        if version >= 6:
+            further = ", permissions, tls, certificate"
+            values = ", '{query}', true, ''"
+        execute(
+            url,
+            f"INSERT INTO remote_aes (title, host, port{further})"
+            f" VALUES ('WS1', '192.0.2.7', 11112{values})",
+        )
     if version >= 3:
         item, steps = json.dumps(_ITEM), json.dumps(_STEPS)
         execute(

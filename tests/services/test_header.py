@@ -290,13 +290,23 @@ class BoundTests(SynchronousTestCase):
         self.assertRaises(HeaderError, scanner.finish)
 
     def test_deflateBomb(self) -> None:
-        """Of a header that inflates without end, only so much is inflated."""
+        """
+        Of a header that inflates without end, only so much is inflated, and only
+        a little of that at a time.
+        """
         self.patch(header, "MAX_INFLATED", 1024 * 1024)
         deflater = zlib.compressobj(9, wbits=-15)
         data = element(0x00091001, b"UN", b"", 0x40000000)
         data = deflater.compress(data + bytes(16 * 1024 * 1024)) + deflater.flush()
-        scanner = scan(data, DEFLATED)
+        scanner = HeaderScanner(DEFLATED)
+        scanner.write(data)
+        steps = 0
+        while scanner.isBehind:
+            self.assertLessEqual(scanner._inflated, (steps + 1) * header.INFLATE_STEP)
+            scanner.goOn()
+            steps += 1
         self.assertIn("too long", scanner.error)
+        self.assertEqual(steps, 1024 * 1024 // header.INFLATE_STEP)
         self.assertLess(scanner._inflated, 2 * 1024 * 1024)
 
     def test_deflatedPixelsAreLeft(self) -> None:

@@ -566,6 +566,15 @@ class AnswerTests(WorklistCase):
                 self.assertEqual("Head, plain", item.ScheduledProcedureStepDescription)
                 self.assertFalse(item.PreMedication)
 
+    def test_longSequence(self) -> None:
+        """One that is full of items is refused before they are read."""
+        identifier = Dataset()
+        identifier.ScheduledProcedureStepSequence = [Dataset()] * 3000
+        whole = read_dataset(BytesIO(encode(identifier)), False, True)
+        error = self.assertRaises(DIMSEError, readWorklistQuestion, whole)
+        self.assertEqual(error.status, 0xC000)
+        self.assertIn("more than 16384 bytes", error.comment)
+
     def test_codes(self) -> None:
         """Sequences inside: what is asked of their items, or all."""
         code = {

@@ -388,6 +388,13 @@ class DeflatedTests(Case):
         self.patch(conversion, "_LARGEST_INFLATED", 1_000_000)
         self.fails(self.deflated(), DEFLATED, "too large")
 
+    def test_outOfProportion(self) -> None:
+        """So is one that is large, and was next to nothing before."""
+        self.patch(conversion, "_LARGE_INFLATED", 1_000_000)
+        self.fails(self.deflated(), DEFLATED, "too large")
+        self.patch(conversion, "_MOST_TIMES", 10_000)
+        self.becomes(self.deflated(), DEFLATED, self.data, EXPLICIT)
+
 
 #: Files that nobody can read to their end.
 UNREADABLE = {"DICOMDIR-nooffset", "MR_truncated.dcm", "rtplan_truncated.dcm"}

@@ -467,6 +467,71 @@ class SilenceTests(AcceptorCase):
         self.assertEnded(user, AssociationAborted)
         self.assertClean(protocol)
 
+    def drip(self, protocol, transport, pieces, pause):
+        """Send pieces, a pause before each, until it is aborted; seconds."""
+        begin = self.side.clock.seconds()
+        for piece in pieces:
+            self.side.clock.advance(pause)
+            if transport.value():
+                break
+            protocol.dataReceived(piece)
+        return self.side.clock.seconds() - begin
+
+    def test_slowMessage(self):
+        """
+        A message of which a byte comes now and then, in whatever PDUs, has its
+        sender aborted: min_rate.
+        """
+        byte, nothing = dataHeader(1, False, False, 1) + b"\0", b""
+        for first, piece in (
+            (byte, byte),
+            (byte, dataHeader(1, False, False, 0)),
+            (dataHeader(1, False, True, 1000), b"\0"),
+            (b"\4\0", nothing),
+        ):
+            protocol, transport, _user = self.side.establish()
+            protocol.dataReceived(first)
+            seconds = self.drip(protocol, transport, [piece] * 500, 1)
+            self.assertLessEqual(seconds, 122)
+            self.assertEqual(transport.value(), USER_ABORT)
+            self.assertClean(protocol)
+
+    def test_slowRequest(self):
+        """PS3.8 9.1.5: ARTIM counts from the connection, whatever comes."""
+        protocol, transport = self.side.connect()
+        for byte in REQUEST[:100]:
+            self.side.clock.advance(1)
+            if transport.disconnected:
+                break
+            protocol.dataReceived(bytes([byte]))
+        self.assertEqual(self.side.clock.seconds(), 30)
+        self.assertClean(protocol)
+
+    def test_slowInGoodFaith(self):
+        """One that comes slowly, but comes, has all the time it needs."""
+        protocol, transport, user = self.side.establish()
+        piece = dataHeader(1, False, False, 600) + bytes(600)
+        self.drip(protocol, transport, [piece] * 100, 5)
+        self.assertEqual(transport.value(), b"")
+        self.assertEqual(len(user.fragments), 100)
+
+    def test_slowByUs(self):
+        """The time in which the peer was not read does not count."""
+        protocol, transport, _user = self.side.establish()
+        piece = dataHeader(1, False, False, 1) + b"\0"
+        for _ in range(20):
+            protocol.dataReceived(piece)
+            protocol.pauseReceiving()
+            self.side.clock.advance(50)
+            protocol.resumeReceiving()
+        self.assertEqual(transport.value(), b"")
+
+    def test_wholeMessages(self):
+        """A peer that sends one short message after the other is not slow."""
+        protocol, transport, _user = self.side.establish()
+        self.drip(protocol, transport, [COMMAND] * 20, 50)
+        self.assertEqual(transport.value(), b"")
+
     def test_excused(self):
         """Busy or paused, it is not idle; the time counts from the end of that."""
         protocol, transport, _user = self.side.establish()

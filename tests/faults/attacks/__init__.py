@@ -1,0 +1,1 @@
+"""What hostile and broken peers do to a server, a module for each kind."""
