@@ -305,7 +305,8 @@ def _security() -> Iterator[str]:
         proposes to be the SCP is accepted if it may retrieve; if it may not store as
         well, it is refused the role of SCU, and a C-STORE is answered
         {status.NOT_AUTHORIZED:04X}. The requestor is asked for nothing more than its
-        AE title, and C-ECHO is permitted to each."""
+        AE title and, if that is bound to one, its certificate; C-ECHO is permitted to
+        each."""
     )
     yield from transport()
     yield heading(2, "4.6.2. Audit trail")

@@ -136,10 +136,9 @@ class RunningServer:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         begin = self.launch()
-        ready = re.compile(r"is ready: DICOM on \S+:(\d+), web on (\S+)")
-        match = self.waitFor(ready, begin)
+        match = self.waitFor(self.readyPattern, begin)
         self.port = int(match[1])
-        self.web = f"http://{match[2]}"
+        self.web = f"{self.scheme}://{match[2]}"
 
     def launch(self) -> int:
         """
@@ -164,9 +163,6 @@ class RunningServer:
                 env=self._environment,
             )
         return begin
-        match = self.waitFor(self.readyPattern, begin)
-        self.port = int(match[1])
-        self.web = f"{self.scheme}://{match[2]}"
 
     def _withWorkers(self) -> list[str]:
         """The options, with a configuration file that has the workers in it."""

@@ -13,7 +13,13 @@ from zope.interface import implementer
 from d360.dimse import commands
 from d360.dimse.fragmentation import fragments
 from d360.interfaces import ISupportedSyntaxes
-from d360.model import AssociationRequest, Command, ProposedContext, RoleSelection
+from d360.model import (
+    AssociationRequest,
+    Command,
+    Permission,
+    ProposedContext,
+    RoleSelection,
+)
 from d360.services import transfersyntaxes
 from d360.ul import pdus
 from tests.services.datasets import (
