@@ -313,14 +313,15 @@ def _occupied(url: str, clients: Clients, outcome: Outcome) -> None:
     """Somebody else takes all connections, and ours are dropped."""
     with ExitStack() as stack:
         last = stack.enter_context(_other(url))
-        while True:
+        quiet = 0
+        while quiet < 5:
             try:
                 stack.enter_context(_other(url))
             except psycopg2.OperationalError:
-                # There is no room left, unless one of ours has some.
-                if not _drop(last):
-                    break
-                time.sleep(0.02)
+                # There is no room left, unless one of ours has some, which is not
+                # known as such from its first moment on.
+                quiet = 0 if _drop(last) else quiet + 1
+                time.sleep(0.05)
         outcome.injected["too many connections"] += 1
         outcome.expect(clients.untilTold("A700"), "no connection was not told")
     outcome.expect(clients.untilStored(8, _PATIENCE), "does not go on")
