@@ -83,15 +83,17 @@ class Examination:
     slowestInput: bytes = b""
     findings: dict[str, Finding] = field(factory=dict)
     _logged: list[Any] = field(factory=list)
+    _formerly: Any = None
 
     def __attrs_post_init__(self) -> None:
         globalLogPublisher.addObserver(self._observe)
-        signal.signal(signal.SIGALRM, _giveUp)
+        self._formerly = signal.signal(signal.SIGALRM, _giveUp)
 
     def close(self) -> None:
         """No more will come."""
         self._collect(b"")
         globalLogPublisher.removeObserver(self._observe)
+        signal.signal(signal.SIGALRM, self._formerly)
 
     def _observe(self, event: Any) -> None:
         level = event.get("log_level", LogLevel.info)
