@@ -16,7 +16,7 @@ from tests.faults import hostile
 from tests.faults.attacks.victim import Victim
 
 #: Milliseconds; a machine that runs tests has other things to do, too.
-IN_TIME = 250
+IN_TIME = 500
 
 #: What is done at the same time: first what waits for limits of time.
 SLOW = (

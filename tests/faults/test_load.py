@@ -12,7 +12,7 @@ from tests.faults.loadclient import Orders
 from tests.interop.running import WORKERS
 
 #: Milliseconds; a machine that runs tests has other things to do, too.
-IN_TIME = 250
+IN_TIME = 500
 
 
 class LoadTests(SynchronousTestCase):

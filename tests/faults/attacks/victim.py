@@ -58,7 +58,7 @@ request_timeout = {REQUEST}
 max_connections = 50
 [transcoding]
 workers = 1
-timeout = 20
+timeout = 120
 max_memory = 512
 """
 
