@@ -77,9 +77,10 @@ class StopCase(SynchronousTestCase):
         return seconds
 
     def assertNoneLeft(self, processes: list[Process]) -> None:
-        left = [one.command for one in leftOf(processes, 5.0)]
-        left += [one.command for one in running() if str(self.folder) in one.command]
-        self.assertEqual([], left)
+        # And those that were started after these had been looked for.
+        others = [one for one in running() if str(self.folder) in one.command]
+        left = leftOf([*processes, *others], 10.0)
+        self.assertEqual([], [one.command for one in left])
 
     def assertKept(self) -> None:
         """All that was acknowledged is there after the next start."""
