@@ -10,7 +10,6 @@ database, so that it is seen to whatever happens to us.
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, Protocol
 
 from pydicom.dataelem import RawDataElement
@@ -36,6 +35,7 @@ from d360.model import (
     PresentationContext,
     Referenced,
 )
+from d360.reading import BoundedFile, TooManyElements, itemsOf
 from d360.services import transfersyntaxes
 from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from d360.services.uids import cleanUID, isUID
@@ -52,8 +52,11 @@ _REFERENCED_SOP_SEQUENCE = 0x00081199
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 #: Bytes of the data set of a request, and instances in it.
-MAX_LENGTH = 16 << 20
-MAX_REFERENCES = 50_000
+MAX_LENGTH = 8 << 20
+MAX_REFERENCES = 20_000
+
+#: Items and elements of so many: each item has two of these.
+_MAX_ELEMENTS = 3 * MAX_REFERENCES + 100
 
 #: Seconds that whoever took a request has for it, before others see to it.
 LEASE = 600.0
@@ -106,14 +109,15 @@ def readRequest(data: bytes | bytearray, transferSyntax: str) -> tuple[str, Any]
     syntax = UID(transferSyntax)
     try:
         dataset = read_dataset(
-            BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian
+            BoundedFile(data, _MAX_ELEMENTS),
+            syntax.is_implicit_VR,
+            syntax.is_little_endian,
         )
         _checkWhole(dataset)
         transaction = _uid(dataset, _TRANSACTION_UID)
-        items = ()
-        if _REFERENCED_SOP_SEQUENCE in dataset:
-            items = dataset[_REFERENCED_SOP_SEQUENCE].value or ()
-        references = tuple(map(_referenced, items))
+        references = _references(dataset)
+    except TooManyElements:
+        raise _tooMany() from None
     except Exception:
         # pydicom raises whatever its readers stumble over.
         raise _invalid("Action Information cannot be decoded") from None
@@ -122,9 +126,7 @@ def readRequest(data: bytes | bytearray, transferSyntax: str) -> tuple[str, Any]
     if not references:
         raise _invalid("Referenced SOP Sequence is missing, or empty")
     if len(references) > MAX_REFERENCES:
-        raise DIMSEError(
-            status.RESOURCE_LIMITATION, f"More than {MAX_REFERENCES} instances"
-        )
+        raise _tooMany()
     for one in references:
         if not (isUID(one.SOPClassUID) and isUID(one.SOPInstanceUID)):
             raise _invalid("Referenced SOP Class or Instance UID is no valid UID")
@@ -145,9 +147,15 @@ def _checkWhole(dataset: Dataset) -> None:
             _UNDEFINED_LENGTH,
         ):
             raise ValueError("cut off")
-        if tag == _REFERENCED_SOP_SEQUENCE:
-            for item in dataset[tag].value:
-                _checkWhole(item)
+
+
+def _references(dataset: Dataset) -> tuple[Referenced, ...]:
+    if _REFERENCED_SOP_SEQUENCE not in dataset:
+        return ()
+    items = itemsOf(dataset, _REFERENCED_SOP_SEQUENCE, _MAX_ELEMENTS) or ()
+    for item in items:
+        _checkWhole(item)
+    return tuple(map(_referenced, items))
 
 
 def _uid(dataset: Dataset, tag: int) -> str:
@@ -166,6 +174,12 @@ def _uid(dataset: Dataset, tag: int) -> str:
 def _referenced(item: Dataset) -> Referenced:
     return Referenced(
         _uid(item, _REFERENCED_SOP_CLASS_UID), _uid(item, _REFERENCED_SOP_INSTANCE_UID)
+    )
+
+
+def _tooMany() -> DIMSEError:
+    return DIMSEError(
+        status.RESOURCE_LIMITATION, f"More than {MAX_REFERENCES} instances"
     )
 
 

@@ -195,6 +195,17 @@ def _deflated(data: bytes) -> bytes:
 
 
 @cache
+def commitment() -> Dataset:
+    """Of a request of storage commitment."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = CT
+    item.ReferencedSOPInstanceUID = "1.2.3.4.5"
+    dataset = Dataset()
+    dataset.TransactionUID = "1.2.3"
+    dataset.ReferencedSOPSequence = [item, item]
+    return dataset
+
+
 def conversations() -> tuple[bytes, ...]:
     """Whole associations."""
     echo, store, find, move, get, cancel, response, action = someCommands()
@@ -216,6 +227,7 @@ def conversations() -> tuple[bytes, ...]:
         messageOf(13, get, everything) + messageOf(3, response) + _RELEASE,
         messageOf(13, get, everything) + messageOf(13, get, everything),
         messageOf(1, echo) * 3 + messageOf(19, action, everything),
+        messageOf(19, action, encode(commitment(), IMPLICIT)) + _RELEASE,
         messageOf(3, store, pixels[:200])[:-50],
     ]
     return tuple(REQUEST + one for one in said)
