@@ -464,7 +464,7 @@ class MemoryIndex:
         )
 
     def state(self) -> Deferred[DatabaseState]:
-        return succeed(DatabaseState(not self.away, "embedded", "memory", 5))
+        return succeed(DatabaseState(not self.away, "embedded", "memory", 1))
 
 
 def valueMatches(condition: Condition, value: str) -> bool:
