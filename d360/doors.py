@@ -87,7 +87,7 @@ def makeSecurity(
         renewed.append(Renewed("DICOM", files, both, told))
     accepting = None
     if web.certificate:
-        accepting = Accepting(PROFILES[tls.profile])
+        accepting = Accepting(PROFILES[tls.profile], asksForCertificate=False)
         files = Files("web", web.certificate, web.key)
         renewed.append(Renewed("web", files, accepting))
     return Security(both, accepting, Certificates(renewed, run, reactor), told)

@@ -304,11 +304,13 @@ class IOperation(Interface):
         @raise AssociationEnded: it did not come to its end.
         """
 
-    def deliverDataset(consumer: IConsumer) -> Deferred[None]:
+    def deliverDataset(consumer: IConsumer, limit: int | None = None) -> Deferred[None]:
         """
         Write the bytes of the data set, as they came, to C{consumer}, and
         register a push producer with it, which is unregistered at the end.
 
+        @param limit: bytes that the consumer takes; the association is aborted
+            if far more come. C{None} for as many as there are.
         @return: fires when the last byte was written; the consumer may still
             be busy with it.
         @raise AssociationEnded: it did not come to its end.
@@ -840,12 +842,15 @@ class ICommitmentRequests(Interface):
     Annex J), whichever process they came to.
     """
 
-    def add(request: CommitmentRequest, patience: float) -> Deferred[CommitmentRequest]:
+    def add(
+        request: CommitmentRequest, patience: float
+    ) -> Deferred[CommitmentRequest | None]:
         """
         Keep one, with an identifier of its own; in the place of one that has the
         same AE title and Transaction UID. Fires after the commit.
 
         @param patience: seconds after which it is L{due}.
+        @return: it; C{None} where there are too many of its AE title.
         @raise DatabaseUnavailable: it is not kept, or, if C{uncertain}, may not
             be.
         """
@@ -856,6 +861,12 @@ class ICommitmentRequests(Interface):
         there is none.
 
         @param patience: seconds after which it is due again.
+        """
+
+    def renew(request: CommitmentRequest, patience: float) -> Deferred[bool]:
+        """
+        Have it for so many seconds more. Fires with whether it is there, and was
+        not given to anybody else since.
         """
 
     def postpone(identifier: int, patience: float) -> Deferred[None]:

@@ -383,8 +383,9 @@ def _begin(own: _Own) -> None:
 async def _stopWork(own: _Own) -> None:
     await own.care.stop()
     own.stores.freeSpace.stop()
+    stopped = own.commitments.stop()
     own.requesting.opener.abortAll("the server is stopping")
-    await own.commitments.stop()
+    await stopped
     await own.sending.stop()
     await own.stores.transcoder.stop()
     await own.reindex.stop()

@@ -211,8 +211,9 @@ async def _close(
 ) -> None:
     await endConnections(reactor, serving, patience, why)
     stores.freeSpace.stop()
+    stopped = commitments.stop()
     requesting.opener.abortAll(why)
-    await commitments.stop()
+    await stopped
     await stores.transcoder.stop()
     await serving.storage.whenTidy()
     await stores.index.registrar.finish()

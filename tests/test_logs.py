@@ -27,6 +27,7 @@ from d360.logs import (
     hushLibraries,
     setThreshold,
 )
+from d360.shared import SharedNumber
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ")
 
@@ -54,7 +55,7 @@ class HushTests(SynchronousTestCase):
         calls: list[bool] = []
         self.patch(composition, "hushLibraries", lambda: calls.append(True))
         configuration = load(None, {"data_directory": self.mktemp()})
-        makeStores(Clock(), configuration, lambda: "", "embedded")
+        makeStores(Clock(), configuration, lambda: "", "embedded", SharedNumber())
         self.assertEqual([True], calls)
 
 

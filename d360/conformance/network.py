@@ -77,8 +77,8 @@ def _permissions() -> dict[Permission, list[str]]:
 def _model() -> Iterator[str]:
     yield heading(1, "4.1. Implementation model")
     yield paragraph(
-        """D360 is one process with one AE. It serves any number of associations side
-        by side; on each, one operation after the other."""
+        """D360 is one AE, however many processes serve it: any number of associations
+        side by side; on each, one operation after the other."""
     )
     yield bullets(
         [

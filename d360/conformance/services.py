@@ -240,7 +240,7 @@ def commitment() -> Iterator[str]:
         open and idle when all is checked. Else D360 opens an association with the
         remote AE that has the requestor's AE title, and proposes to be the SCP by
         SCP/SCU Role Selection. What cannot be told is tried again, first after
-        {2 * FIRST_DELAY:.0f} seconds and then at ever longer intervals of up to
+        {FIRST_DELAY:.0f} seconds and then at ever longer intervals of up to
         {LAST_DELAY / 60:.0f} minutes, for {GIVE_UP / 86400:.0f} days. A request with
         the Transaction UID of one that is not told of yet takes its place. It has
         {MAX_REFERENCES} instances at most. The Storage Media File-Set is not used."""

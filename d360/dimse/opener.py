@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from d360.dimse.association import Association
+from d360.errors import ConnectionClosed
 from d360.interfaces import IAssociation, IAssociationOpener, IUpperLayer
 from d360.model import (
     AssociationRequest,
@@ -125,13 +126,18 @@ class AssociationOpener:
             roles=tuple(RoleSelection(uid, scu=False, scp=True) for uid in asSCP),
             peer=remote.host,
         )
+        try:
+            endpoint = self._endpoint(remote.host, remote.port)
+            if remote.tls:
+                endpoint = self._secure(remote.host, endpoint)
+        except UnicodeError:
+            # Such as one with an underscore, which no certificate can have.
+            why = f"{remote.host!r} cannot be looked up: give its address"
+            return fail(ConnectionClosed(why))
         association = _RequestedAssociation(
             self._reactor, lambda why: protocol.shut(why)
         )
         self._live.add(association)
-        endpoint = self._endpoint(remote.host, remote.port)
-        if remote.tls:
-            endpoint = self._secure(remote.host, endpoint)
         protocol = requestAssociation(
             endpoint,
             request,

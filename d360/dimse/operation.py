@@ -183,9 +183,8 @@ class Operation:
 
     def readDataset(self, limit: int) -> Deferred[Dataset]:
         """See L{IOperation.readDataset}."""
-        self._longest = limit + MAX_EXCESS
         gathering = _Gathering(limit)
-        delivered = self.deliverDataset(gathering)
+        delivered = self.deliverDataset(gathering, limit)
 
         def decode(_: None) -> Dataset:
             self.identifier = gathering.data
@@ -193,8 +192,12 @@ class Operation:
 
         return delivered.addCallback(decode)
 
-    def deliverDataset(self, consumer: IConsumer) -> Deferred[None]:
+    def deliverDataset(
+        self, consumer: IConsumer, limit: int | None = None
+    ) -> Deferred[None]:
         """See L{IOperation.deliverDataset}."""
+        if limit is not None:
+            self._longest = limit + MAX_EXCESS
         if self._lost is not None:
             return fail(self._lost)
         if self._consumer is not None:
@@ -214,7 +217,7 @@ class Operation:
             raise RuntimeError("a data set is read that nobody has asked for yet")
         self.received += len(fragment.data)
         if self._longest is not None and self.received > self._longest:
-            raise PDUError(PDUError.INVALID_PARAMETER, "identifier without an end")
+            raise PDUError(PDUError.INVALID_PARAMETER, "data set without an end")
         if not self._discarding and self._consumer is not None:
             try:
                 self._consumer.write(fragment.data)  # type: ignore[arg-type]

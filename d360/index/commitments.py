@@ -38,7 +38,7 @@ class PostgreSQLCommitmentRequests:
     @asynchronous
     async def add(
         self, request: CommitmentRequest, patience: float
-    ) -> CommitmentRequest:
+    ) -> CommitmentRequest | None:
         statement = sql.addCommitment(
             request.aeTitle,
             request.transactionUID,
@@ -47,13 +47,18 @@ class PostgreSQLCommitmentRequests:
             patience,
         )
         rows = await self._pool.query("add commitment", statement, repeatable=False)
-        return evolve(request, identifier=rows[0][0])
+        return evolve(request, identifier=rows[0][0]) if rows else None
 
     @asynchronous
     async def due(self, patience: float) -> CommitmentRequest | None:
         statement = sql.dueCommitment(patience)
         rows = await self._pool.query("due commitment", statement, repeatable=False)
         return _requestOf(rows[0]) if rows else None
+
+    @asynchronous
+    async def renew(self, request: CommitmentRequest, patience: float) -> bool:
+        statement = sql.renewCommitment(request.identifier, request.attempts, patience)
+        return bool(await self._pool.query("renew commitment", statement))
 
     @asynchronous
     async def postpone(self, identifier: int, patience: float) -> None:

@@ -471,7 +471,10 @@ def removeRemoteAE(title: str) -> Statement:
 # --- storage commitments ----------------------------------------------------------
 
 #: Seconds for which it stays true what was found of instances.
-_CHECK_HOLDS = 3600
+_CHECK_HOLDS = 86400
+
+#: Requests of one AE title that are kept.
+MAX_COMMITMENTS = 1000
 
 _COMMITMENT = (
     "identifier, ae_title, transaction_uid, attempts,"
@@ -490,17 +493,30 @@ def addCommitment(
     sopInstances: list[str],
     patience: float,
 ) -> Statement:
-    """Keep one, or put it in the place of its like; its identifier."""
+    """
+    Keep one, or put it in the place of its like; its identifier, nothing where
+    there are too many.
+    """
     return Statement(
         "INSERT INTO commitment_requests (ae_title, transaction_uid, sop_class_uids,"
-        " sop_instance_uids, due_at) VALUES (%s, %s, %s::text[], %s::text[],"
-        " now() + %s * interval '1 second')"
-        " ON CONFLICT (ae_title, transaction_uid) DO UPDATE SET"
+        " sop_instance_uids, due_at) SELECT %s, %s, %s::text[], %s::text[],"
+        " now() + %s * interval '1 second'"
+        " WHERE (SELECT count(*) FROM commitment_requests WHERE ae_title = %s) < %s"
+        # As another one, for who is at work on the old one.
+        " ON CONFLICT (ae_title, transaction_uid) DO UPDATE SET identifier = DEFAULT,"
         " sop_class_uids = excluded.sop_class_uids,"
         " sop_instance_uids = excluded.sop_instance_uids, reasons = NULL,"
         " checked_at = NULL, attempts = 0, received_at = excluded.received_at,"
         " due_at = excluded.due_at RETURNING identifier",
-        (aeTitle, transactionUID, sopClasses, sopInstances, patience),
+        (
+            aeTitle,
+            transactionUID,
+            sopClasses,
+            sopInstances,
+            patience,
+            aeTitle,
+            MAX_COMMITMENTS,
+        ),
     )
 
 
@@ -513,6 +529,15 @@ def dueCommitment(patience: float) -> Statement:
         " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
         f" RETURNING {_COMMITMENT}, {_REFERENCES}",
         (patience,),
+    )
+
+
+def renewCommitment(identifier: int, attempts: int, patience: float) -> Statement:
+    """Have it due later, if nobody else has it; a row if so."""
+    return Statement(
+        "UPDATE commitment_requests SET due_at = now() + %s * interval '1 second'"
+        " WHERE identifier = %s AND attempts = %s RETURNING identifier",
+        (patience, identifier, attempts),
     )
 
 

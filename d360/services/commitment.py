@@ -52,8 +52,11 @@ _REFERENCED_SOP_SEQUENCE = 0x00081199
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 #: Bytes of the data set of a request, and instances in it.
-MAX_LENGTH = 8 << 20
+MAX_LENGTH = 4 << 20
 MAX_REFERENCES = 20_000
+
+#: Bytes of the data sets of all that come in at the same time.
+MAX_TOGETHER = 256 << 20
 
 #: Items and elements of so many: each item has two of these.
 _MAX_ELEMENTS = 3 * MAX_REFERENCES + 100
@@ -80,10 +83,15 @@ class ITeller(Protocol):
 
 @implementer(IConsumer)
 class _Gathering:
-    """Keeps a data set in memory, up to L{MAX_LENGTH}."""
+    """
+    Keeps a data set in memory, up to L{MAX_LENGTH}.
 
-    def __init__(self) -> None:
+    @param take: is told of each piece's length; it may refuse it.
+    """
+
+    def __init__(self, take: Callable[[int], None] = lambda size: None) -> None:
         self.data = bytearray()
+        self._take = take
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """It is always ready for more."""
@@ -92,6 +100,7 @@ class _Gathering:
         """See L{registerProducer}."""
 
     def write(self, data: bytes) -> None:
+        self._take(len(data))
         self.data += data
         if len(self.data) > MAX_LENGTH:
             raise DIMSEError(
@@ -208,6 +217,13 @@ class CommitmentService:
         self._requests = requests
         self._teller = teller
         self._inThread = inThread
+        self._held = 0
+
+    def _take(self, size: int) -> None:
+        """Bytes of all requests that come in."""
+        if self._held + size > MAX_TOGETHER:
+            raise DIMSEError(status.RESOURCE_LIMITATION, "Too many at the same time")
+        self._held += size
 
     def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
         return transfersyntaxes.QUERY
@@ -218,21 +234,31 @@ class CommitmentService:
     @asynchronous
     async def perform(self, operation: IOperation) -> None:
         _checkCommand(operation)
-        gathering = _Gathering()
-        await operation.deliverDataset(gathering)
-        transactionUID, references = await self._inThread(
-            readRequest, gathering.data, operation.context.transferSyntax
-        )
+        gathering = _Gathering(self._take)
+        try:
+            await operation.deliverDataset(gathering, MAX_LENGTH)
+            transactionUID, references = await self._inThread(
+                readRequest, gathering.data, operation.context.transferSyntax
+            )
+        finally:
+            self._held -= len(gathering.data)
         association = operation.association
         title = association.established.callingAETitle
-        request = CommitmentRequest(transactionUID, title, references)
+        asked = CommitmentRequest(transactionUID, title, references)
         try:
-            request = await self._requests.add(request, LEASE)
+            request = await self._requests.add(asked, LEASE)
         except DatabaseError as error:
             operation.log.error("Cannot keep the request: {why}", why=str(error))
             raise DIMSEError(
                 status.RESOURCE_LIMITATION, "Database is not available"
             ) from error
+        if request is None:
+            operation.log.error(
+                "{title} is not told of too many storage commitments: see that it "
+                "can be, by d360ctl ae echo",
+                title=title,
+            )
+            raise DIMSEError(status.RESOURCE_LIMITATION, "Too many are not told of")
         operation.log.info(
             "Storage commitment {transaction} of {count} instances is asked for",
             transaction=transactionUID,

@@ -27,6 +27,7 @@ from twisted.internet.defer import (
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
@@ -69,7 +70,7 @@ _N_EVENT_REPORT = 0x0100
 _EVENT_TYPES = {False: 1, True: 2}
 
 #: Requests that are seen to at the same time.
-AT_ONCE = 2
+AT_ONCE = 4
 
 #: Requests that wait for that in memory; further ones do in the database, and
 #: are told of over associations of ours.
@@ -185,6 +186,8 @@ class Commitments:
         self._turns = DeferredSemaphore(AT_ONCE)
         self._underWay: set[Deferred[Any]] = set()
         self._call: IDelayedCall | None = None
+        # Who could not be told in this look: not to wait for them again and again.
+        self._away: set[str] = set()
         self._stopped = False
 
     # --- what is seen to
@@ -228,17 +231,25 @@ class Commitments:
     async def _look(self) -> None:
         self._call = None
         try:
+            await DeferredList([self._lookOnce() for _ in range(AT_ONCE)])
+        finally:
+            self._away.clear()
+            if not self._stopped:
+                self._call = self._clock.callLater(
+                    INTERVAL, lambda: self._goOn(self._look())
+                )
+
+    @asynchronous
+    async def _lookOnce(self) -> None:
+        """See to what is due, one after the other."""
+        try:
             while not self._stopped:
                 request = await self._requests.due(LEASE)
                 if request is None:
-                    break
-                await self._turns.run(self._seeTo, request, None, None)
+                    return
+                await self._seeTo(request, None, None)
         except DatabaseError as error:
             self._log.warn("Cannot look for commitments: {why}", why=str(error))
-        if not self._stopped:
-            self._call = self._clock.callLater(
-                INTERVAL, lambda: self._goOn(self._look())
-            )
 
     @asynchronous
     async def _seeTo(
@@ -248,9 +259,12 @@ class Commitments:
         context: PresentationContext | None,
     ) -> None:
         """Check it, tell, and forget it; or see to it that it is tried again."""
-        if self._stopped:
-            return
         try:
+            # It may have waited for its turn so long that others had theirs.
+            if self._stopped or not await self._requests.renew(request, LEASE):
+                return
+            if association is None:
+                await self._remoteOf(request)
             request = await self._check(request)
             await self._tell(request, association, context)
             await self._requests.remove(request.identifier)
@@ -263,6 +277,29 @@ class Commitments:
             )
         except _NotTold as error:
             await self._notTold(request, str(error))
+        except Exception:
+            # One must not stand in the way of all others.
+            self._log.failure("storage commitment failed", Failure())
+            await self._notTold(request, "see the log for the error")
+
+    @asynchronous
+    async def _remoteOf(self, request: CommitmentRequest) -> RemoteAE:
+        """
+        Who is to be told.
+
+        @raise _NotTold: nobody, now.
+        """
+        if self._stopped:
+            raise _NotTold("the server stops")
+        if request.aeTitle in self._away:
+            raise _NotTold("it could not be told of another one just before")
+        remote = await self._remoteAEs.get(request.aeTitle)
+        if remote is None:
+            raise _NotTold(
+                "it is none of the remote AEs: d360ctl ae add, or have it keep its "
+                "association open until it is told"
+            )
+        return remote
 
     @asynchronous
     async def _notTold(self, request: CommitmentRequest, why: str) -> None:
@@ -311,7 +348,7 @@ class Commitments:
                     reasons[one] = await self._reasonOf(one, stored)
                 if self._clock.seconds() - began > LEASE / 4:
                     began = self._clock.seconds()
-                    await self._requests.postpone(request.identifier, LEASE)
+                    await self._requests.renew(request, LEASE)
         found = tuple(reasons[one] for one in request.references)
         await self._requests.checked(request.identifier, found)
         return evolve(request, reasons=found)
@@ -384,10 +421,11 @@ class Commitments:
         @raise _NotTold: it could not be done.
         """
         if association is not None and context is not None:
+            data = await self._encode(request, context)
             await self._untilIdle(association)
             if association.isIdle:
                 try:
-                    await self._report(request, association, context)
+                    await self._report(request, association, context, data)
                     return
                 except _NotTold as error:
                     self._log.info(
@@ -395,13 +433,12 @@ class Commitments:
                         title=request.aeTitle,
                         why=str(error),
                     )
-        remote = await self._remoteAEs.get(request.aeTitle)
-        if remote is None:
-            raise _NotTold(
-                "it is none of the remote AEs: d360ctl ae add, or have it keep its "
-                "association open until it is told"
-            )
-        await self._tellAt(remote, request)
+        remote = await self._remoteOf(request)
+        try:
+            await self._tellAt(remote, request)
+        except _NotTold:
+            self._away.add(request.aeTitle)
+            raise
 
     @asynchronous
     async def _untilIdle(self, association: IAssociation) -> None:
@@ -424,9 +461,17 @@ class Commitments:
             contexts = tuple(association.established.contexts.values())
             if not contexts:
                 raise _NotTold("it does not accept Storage Commitment")
-            await self._report(request, association, contexts[0])
+            data = await self._encode(request, contexts[0])
+            await self._report(request, association, contexts[0], data)
         finally:
             await association.release()
+
+    def _encode(
+        self, request: CommitmentRequest, context: PresentationContext
+    ) -> Deferred[bytes]:
+        return self._inThread(
+            encodeReport, request, self._aeTitle, context.transferSyntax
+        )
 
     @asynchronous
     async def _report(
@@ -434,18 +479,14 @@ class Commitments:
         request: CommitmentRequest,
         association: IAssociation,
         context: PresentationContext,
+        data: bytes,
     ) -> None:
         """
-        Send the N-EVENT-REPORT (PS3.7 10.1.1).
+        Send the N-EVENT-REPORT (PS3.7 10.1.1). The association is idle.
 
         @raise _NotTold: it was not taken.
         """
         assert request.reasons is not None
-        data = await self._inThread(
-            encodeReport, request, self._aeTitle, context.transferSyntax
-        )
-        if not association.isIdle:
-            raise _NotTold("the association is not free any more")
         command = Command(
             _N_EVENT_REPORT,
             AffectedSOPClassUID=STORAGE_COMMITMENT,

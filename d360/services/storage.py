@@ -372,6 +372,10 @@ class StorageService:
             announcement = await receipt.announced
         except DatabaseError as error:
             receipt.operation.log.error("Cannot announce: {why}", why=str(error))
+            if isinstance(error, DatabaseUnavailable) and error.uncertain:
+                # The database may be busy with it still.
+                self._recovery.add(receipt.blob.location, receipt.writer)
+                return
         await self._recovery.resolve(
             receipt.blob.location, receipt.writer, announcement
         )

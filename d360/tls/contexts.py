@@ -12,6 +12,7 @@ from OpenSSL import SSL
 from twisted.internet._sslverify import ClientTLSOptions
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
+    IAddress,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IReactorTime,
@@ -53,11 +54,14 @@ def _acceptAny(*arguments: Any) -> bool:
 
 
 def serverContext(
-    profile: Profile, credentials: Credentials, requireCertificate: bool = False
+    profile: Profile,
+    credentials: Credentials,
+    requireCertificate: bool = False,
+    asksForCertificate: bool = True,
 ) -> SSL.Context:
     """
-    For connections that we accept. A client is always asked for its
-    certificate, by which an AE can be known; without C{clientCA} any will do.
+    For connections that we accept. A client is asked for its certificate, by
+    which an AE can be known; without C{clientCA} any will do.
 
     @raise CertificateError: these credentials cannot be used.
     """
@@ -72,7 +76,7 @@ def serverContext(
             "requireCertificate": requireCertificate,
         }
     context: SSL.Context = _usable(credentials, options).getContext()
-    if not keys.clientCAs:
+    if asksForCertificate and not keys.clientCAs:
         context.set_verify(SSL.VERIFY_PEER, _acceptAny)
     return context
 
@@ -111,17 +115,33 @@ def clientOptions(profile: Profile, credentials: Credentials) -> CertificateOpti
     return _usable(credentials, options)
 
 
+class _Below(TLSMemoryBIOFactory):
+    """One that wraps no protocol where the other has none: it takes no more."""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See L{TLSMemoryBIOFactory.buildProtocol}."""
+        above = self.wrappedFactory.buildProtocol(addr)
+        return None if above is None else self.protocol(self, above)
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class Accepting:
     """
     Connections that peers open.
 
     @param requireCertificate: they have to show one.
+    @param asksForCertificate: they may show one.
     """
 
-    def __init__(self, profile: Profile, requireCertificate: bool = False) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        requireCertificate: bool = False,
+        asksForCertificate: bool = True,
+    ) -> None:
         self._profile = profile
         self._requireCertificate = requireCertificate
+        self._asksForCertificate = asksForCertificate
         self._context: SSL.Context | None = None
 
     def prepare(self, credentials: Credentials) -> Callable[[], None]:
@@ -131,7 +151,12 @@ class Accepting:
 
         @raise CertificateError: they cannot be.
         """
-        context = serverContext(self._profile, credentials, self._requireCertificate)
+        context = serverContext(
+            self._profile,
+            credentials,
+            self._requireCertificate,
+            self._asksForCertificate,
+        )
 
         def use() -> None:
             self._context = context
@@ -146,7 +171,7 @@ class Accepting:
 
     def over(self, factory: IProtocolFactory, clock: IReactorTime) -> Any:
         """A factory that has TLS below another one's protocols."""
-        return TLSMemoryBIOFactory(self, False, factory, clock)
+        return _Below(self, False, factory, clock)
 
 
 class Connecting:

@@ -44,7 +44,7 @@ FULL = 0.1
 PING, SILENT = 20.0, 60.0
 
 #: Seconds that a worker may take to end beyond what operations have.
-LAST_PATIENCE = 5.0
+LAST_PATIENCE = 12.0
 
 
 @define(eq=False)

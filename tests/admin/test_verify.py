@@ -62,6 +62,7 @@ class VerifyTests(SiteTestCase):
         self.verify, self.regular = Verify(), Verify()
         verifyObject(IVerify, self.verify)
         self.site = makeSite({b"verify": VerifyResource(self.verify, self.regular)}, "")
+        self.site.timeOut = None
 
     def test_start(self) -> None:
         """POST begins; an empty body is the default."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from d360.index.sql import MAX_COMMITMENTS
 from d360.interfaces import ICommitmentRequests
 from d360.model import CommitmentRequest, Referenced
 from tests.contracts.instances import assertSameSignatures
@@ -60,21 +61,44 @@ class CommitmentRequestsContract:
         self.later(300)
         self.assertIsNone(await self.requests.due(60))
 
+    async def test_renew(self: Any) -> None:
+        """Who has it may have it longer, until another has got it."""
+        kept = await self.requests.add(FIRST, 0)
+        self.assertIs(await self.requests.renew(kept, 60), True)
+        self.later(1)
+        self.assertIsNone(await self.requests.due(60))
+        self.later(60)
+        given = await self.requests.due(60)
+        self.assertIs(await self.requests.renew(kept, 60), False)
+        self.assertIs(await self.requests.renew(given, 60), True)
+
+    async def test_tooMany(self: Any) -> None:
+        """One AE title cannot fill the database; others are not in its way."""
+        for number in range(MAX_COMMITMENTS):
+            one = evolve(FIRST, transactionUID=f"1.2.{number}")
+            self.assertIsNotNone(await self.requests.add(one, 60))
+        self.assertIsNone(await self.requests.add(FIRST, 60))
+        self.assertIsNotNone(await self.requests.add(evolve(FIRST, aeTitle="B"), 60))
+
     async def test_checked(self: Any) -> None:
         """What was found stays true for a while."""
         kept = await self.requests.add(FIRST, 0)
         await self.requests.checked(kept.identifier, [0, 0x0112])
         self.later(1)
         self.assertEqual((await self.requests.due(0)).reasons, (0, 0x0112))
-        self.later(3601)
+        self.later(86401)
         self.assertIsNone((await self.requests.due(0)).reasons)
 
     async def test_again(self: Any) -> None:
         """One transaction of an AE title takes the place of the one before."""
         kept = await self.requests.add(FIRST, 0)
         await self.requests.checked(kept.identifier, [0, 0])
-        again = evolve(FIRST, references=SECOND.references)
-        await self.requests.add(again, 0)
+        again = await self.requests.add(evolve(FIRST, references=SECOND.references), 0)
+        # Who is at work on the one before has no hold on it.
+        self.assertNotEqual(again.identifier, kept.identifier)
+        await self.requests.checked(kept.identifier, [1, 1])
+        await self.requests.remove(kept.identifier)
+        self.assertIs(await self.requests.renew(kept, 60), False)
         await self.requests.add(evolve(FIRST, aeTitle="OTHER"), 60)
         self.later(1)
         due = await self.requests.due(60)

@@ -10,11 +10,12 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.errors import DatabaseUnavailable
+from d360.index.sql import MAX_COMMITMENTS
 from d360.interfaces import ICommitmentRequests
 from d360.model import CommitmentRequest
 
 #: Seconds for which it stays true what was found.
-_CHECK_HOLDS = 3600
+_CHECK_HOLDS = 86400
 
 
 @implementer(ICommitmentRequests)
@@ -24,10 +25,12 @@ class MemoryCommitmentRequests:
 
     @param clock: tells the time.
     @ivar away: as if the database were.
+    @ivar most: requests of one AE title.
     """
 
     def __init__(self, clock: Any) -> None:
         self.away = False
+        self.most = MAX_COMMITMENTS
         self._clock = clock
         self._last = 0
         self._kept: dict[int, CommitmentRequest] = {}
@@ -45,8 +48,11 @@ class MemoryCommitmentRequests:
     @asynchronous
     async def add(
         self, request: CommitmentRequest, patience: float
-    ) -> CommitmentRequest:
+    ) -> CommitmentRequest | None:
         self._reach()
+        ours = [k for k in self._kept.values() if k.aeTitle == request.aeTitle]
+        if len(ours) >= self.most:
+            return None
         name = request.aeTitle, request.transactionUID
         for identifier, kept in list(self._kept.items()):
             if (kept.aeTitle, kept.transactionUID) == name:
@@ -71,6 +77,15 @@ class MemoryCommitmentRequests:
         if self._now() - self._checkedAt.get(identifier, 0) > _CHECK_HOLDS:
             kept = evolve(kept, reasons=None)
         return evolve(kept, age=self._now() - self._addedAt[identifier])
+
+    @asynchronous
+    async def renew(self, request: CommitmentRequest, patience: float) -> bool:
+        self._reach()
+        kept = self._kept.get(request.identifier)
+        if kept is None or kept.attempts != request.attempts:
+            return False
+        self._dueAt[request.identifier] = self._now() + patience
+        return True
 
     @asynchronous
     async def postpone(self, identifier: int, patience: float) -> None:

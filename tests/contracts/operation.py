@@ -100,7 +100,9 @@ class FakeOperation:
             read_dataset(file, syntax.is_implicit_VR, syntax.is_little_endian)
         )
 
-    def deliverDataset(self, consumer: IConsumer) -> Deferred[None]:
+    def deliverDataset(
+        self, consumer: IConsumer, limit: int | None = None
+    ) -> Deferred[None]:
         self._consumer = consumer
         self._delivered = delivered = Deferred()
         consumer.registerProducer(self, True)

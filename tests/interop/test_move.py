@@ -422,7 +422,7 @@ class ParallelTests(RetrieveCase):
         self.assertEqual((final.status, final.counts), (0, (None, 12, 0, 0)))
         self.assertEqual(sorted(s.instance for s in receiver.stored), sorted(files))
         self.assertEqual(len({s.association for s in receiver.stored}), 3)
-        self.assertEqual(receiver.ends, ["released"] * 3)
+        self.eventually(lambda: receiver.ends == ["released"] * 3)
 
     def test_oneDies(self) -> None:
         """Only what was under way on it has failed."""
@@ -602,7 +602,7 @@ class FailureTests(RetrieveCase):
         self.assertEqual(
             set(final.failedUIDs), {uid for uid, c in classes.items() if c == MR}
         )
-        self.assertEqual(receiver.ends, ["released"])
+        self.eventually(lambda: receiver.ends == ["released"])
 
     def test_statuses(self) -> None:
         """Failures and warnings of the receiver are told from each other."""
@@ -683,7 +683,7 @@ class FailureTests(RetrieveCase):
         bad = {gone, other, short, longer, folder}
         self.assertEqual(set(final.failedUIDs), bad)
         self.assertEqual({one.instance for one in receiver.stored}, set(good))
-        self.assertEqual(receiver.ends, ["released"])
+        self.eventually(lambda: receiver.ends == ["released"])
         for uid in bad:
             lines = [s for s in self.logged().splitlines() if f"send {uid}" in s]
             self.assertEqual(len(lines), 1, uid)

@@ -99,7 +99,7 @@ class ContextTests(NegotiationTestCase):
             ("1.2.3.4", [IMPLICIT]),
             (ECHO, [IMPLICIT]),
             ("1.2.840.10008.5.1.4.1.1.200.8", [EXPLICIT]),
-            ("1.2.840.10008.1.20.1", [IMPLICIT]),
+            ("1.2.840.10008.5.1.1.9", [IMPLICIT]),
         )
         self.assertEqual([result for result, _ in results], [3, 0, 3, 3])
 

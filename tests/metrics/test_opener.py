@@ -27,9 +27,9 @@ class CountingOpenerTests(SynchronousTestCase):
         self.opening: Deferred[Any] = Deferred()
         self.opener = CountingOpener(self, self.metrics)
 
-    def open(self, remote: Any, contexts: Any) -> Deferred[Any]:
+    def open(self, remote: Any, contexts: Any, asSCP: Any = ()) -> Deferred[Any]:
         """The opener within."""
-        self.asked.append((remote, contexts))
+        self.asked.append((remote, contexts, asSCP))
         return self.opening
 
     def test_interface(self) -> None:
@@ -37,8 +37,8 @@ class CountingOpenerTests(SynchronousTestCase):
 
     def test_accepted(self) -> None:
         contexts = [("1.2", ("1.3",))]
-        opened = self.opener.open(REMOTE, contexts)
-        self.assertEqual(self.asked, [(REMOTE, contexts)])
+        opened = self.opener.open(REMOTE, contexts, ["1.2"])
+        self.assertEqual(self.asked, [(REMOTE, contexts, ["1.2"])])
         self.opening.callback("an association")
         self.assertEqual(self.successResultOf(opened), "an association")
         self.assertEqual(self.metrics.requested, {"accepted": 1})

@@ -28,6 +28,7 @@ from d360.services.commitment import (
     LEASE,
     MAX_LENGTH,
     MAX_REFERENCES,
+    MAX_TOGETHER,
     CommitmentService,
     _Gathering,
     readRequest,
@@ -212,6 +213,20 @@ class CommitmentServiceTests(Case):
         gathering.write(bytes(MAX_LENGTH))
         error = self.assertRaises(DIMSEError, gathering.write, b"\0")
         self.assertEqual(error.status, 0x0213)
+
+    def test_tooMany(self) -> None:
+        """One who cannot be told may not ask for ever."""
+        self.requests.most = 0
+        self.assertEqual(self.refused(asked("1.2.3.4.5")), 0x0213)
+
+    def test_tooManyAtOnce(self) -> None:
+        """Nor do many at the same time fill the memory, who are forgotten then."""
+        self.service._held = MAX_TOGETHER - 10
+        self.assertEqual(self.refused(asked("1.2.3.4.5")), 0x0213)
+        self.assertEqual(self.service._held, MAX_TOGETHER - 10)
+        self.service._held = 0
+        self.perform(asked("1.2.3.4.5"))
+        self.assertEqual(self.service._held, 0)
 
     def test_databaseAway(self) -> None:
         """It cannot be kept: it may be asked for again."""
@@ -406,6 +421,43 @@ class CommitmentsTests(Case):
         self.assertEqual(self.left(), 1)
         due = self.successResultOf(self.requests.due(60))
         self.assertEqual(due.transactionUID, "1.2.9")
+
+    def test_mistake(self) -> None:
+        """What fails unexpectedly with one does not keep others from being told."""
+        for number in (1, 2):
+            request = CommitmentRequest(
+                f"1.2.{number}", TITLE, (Referenced(CT, f"1.2.3.4.{4 + number}"),)
+            )
+            self.successResultOf(self.requests.add(request, 0))
+        locate, broken = self.index.locate, ["a mistake"]
+        self.index.locate = lambda query: locate(broken.pop() if broken else query)
+        self.commitments.start()
+        self.assertEqual(len(self.opener.received), 1)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.clock.pump([INTERVAL] * 10)
+        self.assertEqual(len(self.opener.received), 2)
+        self.assertEqual(self.left(), 0)
+
+    def test_takenByAnother(self) -> None:
+        """What had to wait so long that another process has it is not told twice."""
+        request = CommitmentRequest("1.2.9", TITLE, (Referenced(CT, "1.2.3.4.5"),))
+        kept = self.successResultOf(self.requests.add(request, 0))
+        self.successResultOf(self.requests.due(60))
+        self.commitments.begin(kept, self.association, CONTEXT)
+        self.assertEqual(self.association.received, [])
+        self.assertEqual(self.left(), 1)
+
+    def test_awayForAll(self) -> None:
+        """Who cannot be reached is waited for once in a look."""
+        for number in range(10):
+            request = CommitmentRequest(
+                f"1.2.{number}", TITLE, (Referenced(CT, "1.2.3.4.5"),)
+            )
+            self.successResultOf(self.requests.add(request, 0))
+        self.opener.refusal = ConnectionClosed("unreachable")
+        self.commitments.start()
+        self.assertEqual(len(self.opener.opened), 1)
+        self.assertEqual(self.left(), 10)
 
     def test_statuses(self) -> None:
         """A warning is an answer."""

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from d360.errors import CertificateError
-from d360.tls.contexts import Accepting, Both, Connecting
+from d360.tls.contexts import Accepting, Both, Connecting, serverContext
 from d360.tls.credentials import Credentials
 from d360.tls.profiles import PROFILES
 from d360.ul.security import describe, explain, fingerprintOf
@@ -303,6 +303,18 @@ class HandshakeTests(HandshakeTestCase):
                 "bcp195-extended": gcm | dhe,
             },
         )
+
+    def test_full(self) -> None:
+        """Who takes no more connections has none over TLS, either."""
+        factory = Factory()
+        factory.buildProtocol = lambda addr: None  # type: ignore[method-assign]
+        self.assertIsNone(self.accepting.over(factory, self.clock).buildProtocol(None))
+
+    def test_notAsked(self) -> None:
+        """A browser is not asked for a certificate that nobody looks at."""
+        for asks, mode in ((True, SSL.VERIFY_PEER), (False, SSL.VERIFY_NONE)):
+            context = serverContext(PROFILE, credentials(OWN), False, asks)
+            self.assertEqual(context.get_verify_mode(), mode)
 
     def test_notTLS(self) -> None:
         """A peer that speaks plain DICOM, or HTTP."""

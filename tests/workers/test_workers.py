@@ -27,7 +27,15 @@ from d360.workers.wire import (
     Take,
     Tell,
 )
-from d360.workers.workers import FULL, LAST_DELAY, PATIENCE, PING, SILENT, Workers
+from d360.workers.workers import (
+    FULL,
+    LAST_DELAY,
+    LAST_PATIENCE,
+    PATIENCE,
+    PING,
+    SILENT,
+    Workers,
+)
 
 
 class Way:
@@ -518,9 +526,9 @@ class StopTests(WorkersTestCase):
         self.workers.finish("the server stops")
         workers[0].die(None)
         workers[1].die(None)
-        self.clock.advance(7.0)
+        self.clock.advance(LAST_PATIENCE)
         self.assertFalse(workers[2].killed)
-        self.clock.advance(5.0)
+        self.clock.advance(LAST_PATIENCE)
         self.assertEqual([worker.killed for worker in workers], [False, False, True])
         workers[2].die()
         self.successResultOf(self.workers.whenEmpty())

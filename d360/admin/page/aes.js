@@ -8,7 +8,7 @@ import { problem } from "./problems.js";
 
 // What a remote AE may do when it calls; the names are those of the calls.
 const MAY = [
-  ["store", "Store", "send instances to D360"],
+  ["store", "Store", "send instances to D360, and have it confirm that they are kept"],
   ["query", "Query", "look for studies"],
   ["retrieve", "Retrieve", "have instances sent to it"],
   ["worklist", "Worklist", "ask what it is to do"],
