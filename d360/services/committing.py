@@ -230,10 +230,10 @@ class Commitments:
     @asynchronous
     async def _look(self) -> None:
         self._call = None
+        self._away.clear()
         try:
             await DeferredList([self._lookOnce() for _ in range(AT_ONCE)])
         finally:
-            self._away.clear()
             if not self._stopped:
                 self._call = self._clock.callLater(
                     INTERVAL, lambda: self._goOn(self._look())
