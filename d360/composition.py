@@ -187,6 +187,7 @@ def _makeFreeSpace(
         reactor,
         configuration.minFreeSpace << 20,
         isTold=number == 0,
+        processes=workersOf(configuration),
     )
 
 

@@ -70,6 +70,8 @@ class FreeSpace:
     @param minimum: bytes; 0 for no mark.
     @param isTold: whether the log says when storing ends and goes on: one of
         several processes does it for all.
+    @param processes: that store. Each knows of what it writes itself, and takes
+        it that the others write as much.
     @param roomOf: looks, in the thread.
     """
 
@@ -82,6 +84,7 @@ class FreeSpace:
         clock: IReactorTime,
         minimum: int,
         isTold: bool = True,
+        processes: int = 1,
         roomOf: Callable[[Sequence[str]], Room] = roomOf,
     ) -> None:
         self.minimum = minimum
@@ -89,6 +92,7 @@ class FreeSpace:
         self._folders = folders
         self._inThread = inThread
         self._isTold = isTold
+        self._processes = processes
         self._roomOf = roomOf
         self._looking: Deferred[None] | None = None
         # What may be left, and with how much less it is looked at again.
@@ -113,7 +117,7 @@ class FreeSpace:
 
     def take(self, size: int) -> None:
         """See L{IFreeSpace.take}."""
-        self._left -= size
+        self._left -= size * self._processes
         if self._left < self._enough:
             self.look()
 

@@ -45,9 +45,17 @@ class FreeSpaceTests(SynchronousTestCase):
             raise self.room
         return self.room
 
-    def make(self, minimum: int = 100 * MIB, isTold: bool = True) -> FreeSpace:
+    def make(
+        self, minimum: int = 100 * MIB, isTold: bool = True, processes: int = 1
+    ) -> FreeSpace:
         space = FreeSpace(
-            ["one", "two"], self.inThread, self.clock, minimum, isTold, self.roomOf
+            ["one", "two"],
+            self.inThread,
+            self.clock,
+            minimum,
+            isTold,
+            processes,
+            self.roomOf,
         )
         self.addCleanup(space.stop)
         self.successResultOf(space.start())
@@ -146,6 +154,15 @@ class FreeSpaceTests(SynchronousTestCase):
         space.take(1000 * MIB)
         self.assertEqual(self.looks, 4)
         self.assertEqual(self.after(space, Room(200 * MIB)), (False, False))
+
+    def test_takenByOthers(self) -> None:
+        """Of several processes, each takes it that the others write as much."""
+        space = self.make(processes=4)
+        space.take(25 * MIB)
+        self.assertEqual(self.looks, 1)
+        self.room = Room(99 * MIB)
+        space.take(1)
+        self.assertEqual((self.looks, space.isLow), (2, True))
 
     def test_unknown(self) -> None:
         """Where it cannot be known, all stays as it was."""
