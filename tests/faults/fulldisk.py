@@ -9,9 +9,18 @@ from pathlib import Path
 
 import psycopg2
 
+from d360.archive.freespace import INTERVAL
 from d360.errors import StartupError
 from tests.contracts.postgres import execute
-from tests.faults.receipts import Clients, Outcome, check, echo, endsInOrder, fetched
+from tests.faults.receipts import (
+    Clients,
+    Outcome,
+    Receipts,
+    check,
+    echo,
+    endsInOrder,
+    fetched,
+)
 from tests.faults.smalldisk import SmallDisk
 from tests.interop.running import RunningServer
 
@@ -22,10 +31,6 @@ _SIZE = 200_000
 #: PostgreSQL may have ended several times meanwhile, and is started again later
 #: each time.
 _PATIENCE = 90.0
-
-#: Seconds that another program takes for a MiB: what it writes is seen once a
-#: second, and the mark is kept as far as that allows.
-_PACE = 0.05
 
 #: MiB of a file system for the archive; for the embedded PostgreSQL, too; and for
 #: what is stored until it is full once more.
@@ -141,37 +146,48 @@ def databaseFull(folder: Path, kind: str, times: int) -> Outcome:
 def mark(folder: Path, times: int, workers: int) -> Outcome:
     """With C{min_free_space} storing ends before, and the rest goes on."""
     outcome = Outcome()
-    least = 64
+    receipts = Receipts()
+    least, above = 64, 32
     with (
-        SmallDisk(folder / "data", "tmpfs", _ALL + _EACH * times) as disk,
+        SmallDisk(folder / "data", "tmpfs", _ALL + 4 * above * times) as disk,
         _serving(folder, least, workers) as server,
     ):
-        with Clients(server, 4, _SIZE) as clients:
-            for _ in range(times):
+        for number in range(1, times + 1):
+            # What others write is seen once a second.
+            disk.fill((least + above) << 20)
+            time.sleep(2 * INTERVAL)
+            with Clients(server, 4, _SIZE, receipts=receipts) as clients:
                 outcome.expect(clients.untilStored(8), "nothing was stored")
-                disk.fill((least + 4) << 20, _PACE)
                 outcome.expect(clients.untilTold("A700"), "the mark was not kept")
                 outcome.injected["below min_free_space"] += 1
                 time.sleep(1.5)
                 # Half of it is kept, but for what was on its way while they looked.
                 left = disk.free
-                most = outcome.figures.get("MiB left of 64", least)
-                outcome.figures["MiB left of 64"] = min(most, left / (1 << 20))
+                lowest = outcome.figures.get("MiB left of 64", least)
+                outcome.figures["MiB left of 64"] = min(lowest, left / (1 << 20))
                 outcome.expect(left > least << 18, f"only {left >> 20} MiB were left")
                 _refusesInWords(server, outcome)
                 disk.makeRoom()
                 outcome.expect(clients.untilStored(8), "storing does not go on")
-        comments = clients.receipts.comments
+                # The server's own process says so, when it looks next.
+                outcome.expect(
+                    clients.until(lambda _, n=number: _told(server) == [n, n]),
+                    f"the log says so {_told(server)} times",
+                )
+        comments = receipts.comments
         outcome.expect(
             set(comments) == {"Less disk space is free than min_free_space"},
             f"other reasons were told: {comments}",
         )
-        check(server, clients.receipts, outcome)
+        check(server, receipts, outcome)
         endsInOrder(server, outcome)
-        for words in ("Only ", "There is room again"):
-            count = sum(words in line for line in server.logged().splitlines())
-            outcome.expect(count == times, f"{words!r} was logged {count} times")
     return outcome
+
+
+def _told(server: RunningServer) -> list[int]:
+    """How often the log has said that storing ends, and that it goes on."""
+    log = server.logged()
+    return [log.count("Only "), log.count("There is room again")]
 
 
 def _refusesInWords(server: RunningServer, outcome: Outcome) -> None:

@@ -151,12 +151,18 @@ class Clients:
 
     @param size: bytes of an instance.
     @param pause: seconds that each waits after a refusal.
+    @param receipts: of others before them, which they go on with.
     """
 
     def __init__(
-        self, server: RunningServer, count: int, size: int, pause: float = 0.05
+        self,
+        server: RunningServer,
+        count: int,
+        size: int,
+        pause: float = 0.05,
+        receipts: Receipts | None = None,
     ) -> None:
-        self.receipts = Receipts()
+        self.receipts = receipts or Receipts()
         self._server = server
         self._size = size
         self._pause = pause

@@ -74,12 +74,11 @@ class SmallDisk:
         """Bytes."""
         return shutil.disk_usage(self.place).free
 
-    def fill(self, leave: int, each: float = 0.0) -> None:
+    def fill(self, leave: int) -> None:
         """
         Take up all but so many bytes.
 
         @param leave: 0 takes the last one.
-        @param each: seconds for a MiB.
         """
         with open(self.place / "filler", "ab") as filler:
             while (more := self.free - leave) > 0:
@@ -94,7 +93,6 @@ class SmallDisk:
                     filler.write(bytes(4096))
                     filler.flush()
                 filler.seek(0, os.SEEK_END)
-                time.sleep(each)
 
     def makeRoom(self) -> None:
         """Undo L{fill}."""
