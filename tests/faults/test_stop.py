@@ -29,11 +29,9 @@ from tests.faults.senders import Sender, Shared
 from tests.interop.running import PATIENCE, RunningServer, twistdCommand
 from tests.interop.wire import ABORT, ECHO, IMPLICIT, Peer, store
 
-#: Seconds that operations have.
-_SHUTDOWN = 2
-
-#: Seconds beyond these in which the server ends, on a machine that is busy.
-_GRACE = 15
+#: Seconds that operations have, where a test waits for their end; and where one is
+#: to come to its own end, on however slow a machine.
+_SHUTDOWN, _ENOUGH = 2, 120
 
 
 class StopCase(SynchronousTestCase):
@@ -44,15 +42,19 @@ class StopCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir()
-        path = self.folder / "d360.toml"
-        path.write_text(f"[dicom]\nshutdown_timeout = {_SHUTDOWN}\n")
+        self.configuration = self.folder / "d360.toml"
+        self.allow(_SHUTDOWN)
         self.server = RunningServer(
-            self.folder, f"--config={path}", workers=self.workers
+            self.folder, f"--config={self.configuration}", workers=self.workers
         )
         self.addCleanup(self.server.stop, signal.SIGKILL)
         self.ledger = Ledger()
         self.kinds = templates()
         self.stock = Stock(random.Random(), self.kinds, 2)
+
+    def allow(self, seconds: int) -> None:
+        """Let operations have so long, of the next start on."""
+        self.configuration.write_text(f"[dicom]\nshutdown_timeout = {seconds}\n")
 
     def stop(self, *signals: int, status: int = 0) -> float:
         """
@@ -71,7 +73,6 @@ class StopCase(SynchronousTestCase):
         self.assertEqual(status, self.server.stop(signals[-1]))
         seconds = time.monotonic() - began
         self.assertNoneLeft(everyone)
-        self.assertLess(seconds, _SHUTDOWN + _GRACE)
         for word in ("Traceback", "Unhandled"):
             self.assertNotIn(word, self.server.logged())
         return seconds
@@ -79,7 +80,7 @@ class StopCase(SynchronousTestCase):
     def assertNoneLeft(self, processes: list[Process]) -> None:
         # And those that were started after these had been looked for.
         others = [one for one in running() if str(self.folder) in one.command]
-        left = leftOf([*processes, *others], 10.0)
+        left = leftOf([*processes, *others], PATIENCE)
         self.assertEqual([], [one.command for one in left])
 
     def assertKept(self) -> None:
@@ -100,10 +101,17 @@ class StopCase(SynchronousTestCase):
         self.fingerprint = fingerprint(data)
         return peer, message, content.instance
 
+    def begun(self) -> tuple[Peer, bytes]:
+        """A peer that has sent a part of an instance, and the rest; it is coming."""
+        peer, message, self.instance = self.storing()
+        peer.send(message[:20_000])
+        self.eventually(self.server.incoming)
+        return peer, message[20_000:]
+
     def whenLogged(self, pattern: str) -> None:
         self.server.waitFor(re.compile(pattern))
 
-    def eventually(self, isSo: Callable[[], bool]) -> None:
+    def eventually(self, isSo: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not isSo():
             self.assertLess(time.monotonic(), deadline, self.server.logged()[-2000:])
@@ -151,21 +159,20 @@ class LoadTests(StopCase):
         An instance that is half there when the signal comes is taken to its end
         and answered; then the association ends, and there is no other.
         """
+        self.allow(_ENOUGH)
         self.server.start()
-        peer, message, instance = self.storing()
         idle = Peer(self.server)
         self.addCleanup(idle.socket.close)
         idle.associate([(ECHO, [IMPLICIT])])
-        peer.send(message[:20_000])
-        time.sleep(0.3)
+        peer, rest = self.begun()
         stopping = self.server.process
         assert stopping is not None
         stopping.send_signal(signal.SIGTERM)
         self.assertEqual(ABORT, idle.receive()[0])
         with self.assertRaises(OSError), closing(socket.socket()) as other:
             other.connect(("127.0.0.1", self.server.port))
-        sent = self.ledger.begin(instance, self.fingerprint)
-        peer.send(message[20_000:])
+        sent = self.ledger.begin(self.instance, self.fingerprint)
+        peer.send(rest)
         self.ledger.answered(sent, peer.response().status)
         self.assertEqual(1, self.ledger.acknowledged)
         self.assertEqual(ABORT, peer.receive()[0])
@@ -175,11 +182,11 @@ class LoadTests(StopCase):
     def test_doesNotEnd(self) -> None:
         """One that does not end is aborted in time, and nothing of it is kept."""
         self.server.start()
-        peer, message, _ = self.storing()
-        peer.send(message[:20_000])
-        time.sleep(0.3)
+        peer, _ = self.begun()
         seconds = self.stop(signal.SIGTERM)
         self.assertGreater(seconds, _SHUTDOWN - 0.5)
+        # Which is how long it would be if nothing were configured.
+        self.assertLess(seconds, 30)
         self.assertEqual(ABORT, peer.receive()[0])
         self.assertKept()
 
@@ -196,9 +203,7 @@ class SignalTests(StopCase):
     def test_twice(self) -> None:
         """Whoever is impatient changes nothing."""
         self.server.start()
-        peer, message, _ = self.storing()
-        peer.send(message[:20_000])
-        time.sleep(0.3)
+        self.begun()
         self.stop(signal.SIGTERM, signal.SIGTERM, signal.SIGINT)
         self.assertKept()
 

@@ -66,6 +66,9 @@ C_STORE, C_GET, C_MOVE = 0x0001, 0x0010, 0x0021
 #: PS3.8 9.3.8: by the service user.
 _ABORT = pdu(ABORT, bytes(4))
 
+#: Options of a server that does not wait long for an answer.
+IMPATIENT = "response_timeout = 2\nartim_timeout = 3"
+
 _servers: dict[str, RunningServer] = {}
 
 
@@ -573,13 +576,22 @@ class RetrieveCase(SynchronousTestCase):
     @cvar options: of the section C{[dicom]}.
     """
 
-    options = "response_timeout = 2\nartim_timeout = 3"
+    options = "artim_timeout = 3"
     server: RunningServer
 
     def setUp(self) -> None:
-        self.server = configuredServer(self.options)
-        self.begin = self.server.log.stat().st_size
+        self.use(self.options)
         self.addCleanup(self.checkLog)
+
+    def use(self, options: str) -> None:
+        """
+        Go on with a server of these options.
+
+        @param options: C{IMPATIENT} for a test of who never answers: others may
+            take some time for it, on a machine that is busy.
+        """
+        self.server = configuredServer(options)
+        self.begin = self.server.log.stat().st_size
 
     def checkLog(self) -> None:
         """What went wrong was foreseen, and the server still answers."""
@@ -705,14 +717,14 @@ class RetrieveCase(SynchronousTestCase):
 
     def assertNoneLeft(self, before: int) -> None:
         """All that was opened meanwhile gets closed."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while self.openFiles() > before and time.monotonic() < deadline:
             time.sleep(0.05)
         self.assertLessEqual(self.openFiles(), before)
 
-    def eventually(self, isTrue: Callable[[], bool], seconds: float = 10) -> None:
+    def eventually(self, isTrue: Callable[[], object]) -> None:
         """Wait for something."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while not isTrue():
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)

