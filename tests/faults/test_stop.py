@@ -17,10 +17,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import psycopg2
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.archive.incoming import LOCK
+from d360.errors import StartupError
+from tests.contracts.postgres import execute
 from tests.faults.inspection import Inspection
 from tests.faults.ledger import Ledger
 from tests.faults.material import Stock, fingerprint, templates
@@ -222,8 +223,17 @@ class StartTests(StopCase):
     """Before it is ready."""
 
     def lockDatabase(self) -> None:
-        """Nobody can write into its database, until this process ends that."""
+        """Launch it, with a file to recover and a database in which no turn comes."""
         self.server.start()
+        url = self.server.database
+        ((self.turn,),) = execute(
+            url, "SELECT pg_get_functiondef('take_turn'::regproc)"
+        )
+        execute(
+            url,
+            "CREATE OR REPLACE FUNCTION take_turn() RETURNS void LANGUAGE sql"
+            " AS 'SELECT pg_sleep(600)'",
+        )
         self.server.stop()
         incoming = self.folder / "data" / "archive" / ".incoming"
         place = self.folder / "data" / "archive" / "00" / "1.2" / "1.3" / "1.4.dcm"
@@ -231,28 +241,22 @@ class StartTests(StopCase):
         place.write_bytes(b"nobody was told of it")
         os.link(place, incoming / "00~1.2~1.3~1.4.dcm@4@abcdef01-2")
         self.begin = self.server.launch()
-        self.eventually(self.isLocked)
-
-    def isLocked(self) -> bool:
-        """The turn to write is ours."""
-        try:
-            lock = psycopg2.connect(self.server.database)
-        except (psycopg2.Error, OSError, IndexError):
-            return False
-        self.addCleanup(lock.close)
-        self.cursor = lock.cursor()
-        self.cursor.execute("SELECT pg_advisory_lock(360, 1)")
-        return True
+        self.eventually(self.isWaiting)
 
     def isWaiting(self) -> bool:
-        """Somebody else wants the turn: to know what the index has of a file."""
-        self.cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
-        return self.cursor.fetchone() is not None
+        """It wants the turn: to know what the index has of the file."""
+        sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        try:
+            return bool(execute(self.server.database, sleeping))
+        except (StartupError, OSError, IndexError):
+            # It does not run yet.
+            return False
 
     def assertRecovering(self) -> None:
-        """It waits for its turn, and is not ready."""
-        self.eventually(self.isWaiting)
+        """It waits for its turn, and is not ready; later turns come again."""
+        self.assertTrue(self.isWaiting())
         self.assertNotIn("is ready", self.server.logged()[self.begin :])
+        execute(self.server.database, str(self.turn))
 
     def test_recovering(self) -> None:
         """It stops, and what it had not looked at is left to the next start."""
