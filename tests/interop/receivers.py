@@ -8,12 +8,10 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +34,7 @@ from tests.interop.running import (
     RunningServer,
     dcmtk,
     freePort,
+    sharedFolder,
 )
 from tests.interop.test_realfiles import NO_DELAY, dataSetOf
 from tests.interop.wire import (
@@ -80,11 +79,10 @@ def configuredServer(options: str = "") -> RunningServer:
     @param options: lines of the section C{[dicom]}.
     """
     if options not in _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
+        folder = sharedFolder("configured")
         path = folder / "d360.toml"
         path.write_text(f"[dicom]\n{options}\n[database]\nconnections = 2\n")
         server = RunningServer(folder, f"--config={path}")
-        atexit.register(shutil.rmtree, folder, True)
         atexit.register(server.stop)
         server.start()
         _connectAll(server)
@@ -707,12 +705,11 @@ class RetrieveCase(SynchronousTestCase):
 
     def openFiles(self) -> int:
         """How many file descriptors the server has, but for its own memory."""
-        assert self.server.process is not None
-        folder = f"/proc/{self.server.process.pid}/fd"
         count = 0
-        for name in os.listdir(folder):
-            with suppress(FileNotFoundError):
-                count += "memfd" not in os.readlink(f"{folder}/{name}")
+        for process in self.server.processes():
+            for name in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    count += "memfd" not in os.readlink(name)
         return count
 
     def assertNoneLeft(self, before: int) -> None:

@@ -233,6 +233,12 @@ class RunningServer:
                 self.process.wait()
             self.process = None
 
+    def processes(self) -> list[int]:
+        """The IDs of its own process and of those that serve associations."""
+        assert self.process is not None
+        workers = self.get("/api/status")["workers"] if self.workers > 1 else []
+        return [self.process.pid, *(worker["pid"] for worker in workers)]
+
     # --- clients
 
     def clientCommand(self, name: str, *arguments: str | bytes) -> list[str | bytes]:
@@ -337,6 +343,16 @@ def readResponses(output: str) -> Responses:
     return found
 
 
+def sharedFolder(name: str) -> Path:
+    """
+    A folder for what several tests have in common, until their end: beside the
+    folders of each, for there may be little room for temporary files.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=Path.cwd()))
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
 _shared: dict[str, RunningServer] = {}
 
 
@@ -348,9 +364,7 @@ def sharedServer(name: str = "") -> RunningServer:
     @param name: for one with contents of their own.
     """
     if name not in _shared:
-        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
-        server = RunningServer(folder)
-        atexit.register(shutil.rmtree, folder, True)
+        server = RunningServer(sharedFolder("shared"))
         atexit.register(server.stop)
         server.start()
         _shared[name] = server

@@ -15,7 +15,6 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.tag import Tag
 
-from tests.faults.processes import allOf
 from tests.interop.files import makeCT
 from tests.interop.receivers import (
     C_STORE,
@@ -132,15 +131,17 @@ class LargeTests(RetrieveCase):
 
     def memory(self, what: str) -> int:
         """Bytes, by a line of C{/proc/PID/status}."""
-        assert self.server.process is not None
-        status = Path(f"/proc/{self.server.process.pid}/status").read_text()
-        (line,) = (s for s in status.splitlines() if s.startswith(f"{what}:"))
-        return int(line.split()[1]) * 1024
+        kibibytes = 0
+        for process in self.server.processes():
+            status = Path(f"/proc/{process}/status").read_text()
+            (line,) = (s for s in status.splitlines() if s.startswith(f"{what}:"))
+            kibibytes += int(line.split()[1])
+        return kibibytes * 1024
 
     def forget(self) -> int:
         """Forget the peak of memory in use; what is in use now."""
-        assert self.server.process is not None
-        Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
+        for process in self.server.processes():
+            Path(f"/proc/{process}/clear_refs").write_text("5")
         return self.memory("VmRSS")
 
     def assertModest(self, before: int, watch: EchoWatch) -> None:
@@ -346,8 +347,8 @@ class TruncatedTests(RetrieveCase):
 
     def hasOpen(self, path: Path) -> bool:
         """Whether the server has it open."""
-        for process in allOf(self.server):
-            for name in Path(f"/proc/{process.pid}/fd").iterdir():
+        for process in self.server.processes():
+            for name in Path(f"/proc/{process}/fd").iterdir():
                 try:
                     if os.readlink(name) == str(path):
                         return True

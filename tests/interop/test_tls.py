@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.files import makeCT
 from tests.interop.receivers import keys
-from tests.interop.running import HOST, PATIENCE, twistdCommand
+from tests.interop.running import HOST, PATIENCE, sharedFolder, twistdCommand
 from tests.interop.test_largeretrieve import MIB, digestOf, makeLarge
 from tests.interop.test_realfiles import NO_DELAY, dataSetOf
 from tests.interop.tls import TLSServer
@@ -42,9 +40,7 @@ OTHERS = "[dicom]\nartim_timeout = 3\n"
 def tlsServer(options: str = "") -> TLSServer:
     """One server for all tests that want the same options of C{[tls]}."""
     if options not in _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-tls-"))
-        server = TLSServer(folder, options, OTHERS)
-        atexit.register(shutil.rmtree, folder, True)
+        server = TLSServer(sharedFolder("tls"), options, OTHERS)
         atexit.register(server.stop)
         server.start()
         _servers[options] = server
