@@ -236,8 +236,12 @@ class RunningServer:
     def processes(self) -> list[int]:
         """The IDs of its own process and of those that serve associations."""
         assert self.process is not None
-        workers = self.get("/api/status")["workers"] if self.workers > 1 else []
-        return [self.process.pid, *(worker["pid"] for worker in workers)]
+        found = [self.process.pid]
+        children = Path(f"/proc/{found[0]}/task/{found[0]}/children").read_text()
+        for child in map(int, children.split()):
+            if b"d360.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        return found
 
     # --- clients
 
