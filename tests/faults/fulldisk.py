@@ -153,7 +153,7 @@ def mark(folder: Path, times: int, workers: int) -> Outcome:
                 _refusesInWords(server, outcome)
                 disk.makeRoom()
                 outcome.expect(clients.untilStored(8), "storing does not go on")
-                outcome.expect(_isLow(server, False), "the status says no more")
+                outcome.expect(_isLow(server, False), "the status still says so")
         comments = clients.receipts.comments
         outcome.expect(
             set(comments) == {"Less disk space is free than min_free_space"},
