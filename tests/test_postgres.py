@@ -32,7 +32,7 @@ class PostgresCase(SynchronousTestCase):
             [sys.executable, "-m", "d360.postgres", *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             **options,
         )
         self.assertNotIn("Traceback", done.stderr)

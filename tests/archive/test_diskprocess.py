@@ -89,7 +89,7 @@ class ChannelTests(SynchronousTestCase):
 class ProcessDiskTests(TestCase):
     """An archive whose files another process writes."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())

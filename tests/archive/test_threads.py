@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from d360.archive.threads import DiskThreads
 
 #: Seconds after which a test has failed.
-PATIENCE = 10
+PATIENCE = 120
 
 
 class Reactor:

@@ -81,7 +81,7 @@ def _rows(url: str) -> dict[str, list[str]]:
 class LoadTests(TestCase):
     """L{bulk.load}."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()
@@ -151,7 +151,7 @@ class LoadTests(TestCase):
 class WorklistTests(TestCase):
     """L{bulkworklist.load}."""
 
-    timeout = 60
+    timeout = 300
 
     async def test_asScheduled(self) -> None:
         """The rows are those of items that were scheduled one by one."""

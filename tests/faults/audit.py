@@ -125,8 +125,25 @@ def _patientID(identifier: bytes) -> bytes:
     return rest[4 : 4 + length].rstrip()
 
 
-def _kill(server: RunningServer, seconds: float, name: str, outcome: Outcome) -> Ledger:
+def _awaitWritten(path: Path, keys: set[str]) -> None:
+    """Wait until the trail has all of these queries, which is looked at later."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        # What is being written meanwhile may be half a line.
+        if {key.encode() for key in keys} <= _read(path, Outcome()).keys():
+            return
+        time.sleep(0.5)
+
+
+def _kill(
+    server: RunningServer,
+    seconds: float,
+    name: str,
+    outcome: Outcome,
+    onItsWay: float | None,
+) -> Ledger:
     ledger = Ledger()
+    path = server.folder / "data" / "audit" / "audit.log"
     clients = [
         threading.Thread(target=ledger.ask, args=[server, f"{name}-{n}"], daemon=True)
         for n in range(_CLIENTS)
@@ -134,12 +151,16 @@ def _kill(server: RunningServer, seconds: float, name: str, outcome: Outcome) ->
     for client in clients:
         client.start()
     time.sleep(seconds)
+    written: set[str] = set()
+    if onItsWay is None:
+        written = set(ledger.answered)
+        _awaitWritten(path, written)
     killed = time.monotonic()
     server.stop(signal.SIGKILL)
     ledger.isOver = True
     for client in clients:
         client.join(PATIENCE)
-    found = _read(server.folder / "data" / "audit" / "audit.log", outcome)
+    found = _read(path, outcome)
     outcome.kills += 1
     outcome.answered += len(ledger.answered)
     for key, answered in ledger.answered.items():
@@ -149,15 +170,25 @@ def _kill(server: RunningServer, seconds: float, name: str, outcome: Outcome) ->
         if not count:
             outcome.lost += 1
             outcome.oldest = max(outcome.oldest, killed - answered)
-    if outcome.oldest > ON_ITS_WAY:
+            if key in written:
+                outcome.wrong.append(f"{key} is lost, of {killed - answered:.1f} s ago")
+    if onItsWay is not None and outcome.oldest > onItsWay:
         outcome.wrong.append(f"a query of {outcome.oldest:.1f} s before is lost")
     return ledger
 
 
-def run(kills: int, seconds: float, workers: int, say: Say) -> Outcome:
+def run(
+    kills: int,
+    seconds: float,
+    workers: int,
+    say: Say,
+    onItsWay: float | None = ON_ITS_WAY,
+) -> Outcome:
     """
     @param seconds: for which is queried before each kill.
     @param say: is told how far it is.
+    @param onItsWay: seconds, see L{ON_ITS_WAY}; with C{None} the kill waits until
+        all that had been answered is in the trail, however long that takes.
     """
     outcome = Outcome()
     folder = Path(tempfile.mkdtemp(prefix="d360-audit-"))
@@ -167,7 +198,7 @@ def run(kills: int, seconds: float, workers: int, say: Say) -> Outcome:
     try:
         for number in range(kills):
             server.start()
-            ledger = _kill(server, seconds, f"kill{number}", outcome)
+            ledger = _kill(server, seconds, f"kill{number}", outcome, onItsWay)
             say(
                 f"kill {number + 1}/{kills}: {len(ledger.answered)} answered, "
                 f"{outcome.lost} lost up to now, {len(outcome.wrong)} wrong"

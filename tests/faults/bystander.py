@@ -23,7 +23,7 @@ from typing import Any
 from attrs import asdict, field, frozen
 
 from tests.interop import wire
-from tests.interop.running import RunningServer
+from tests.interop.running import PATIENCE, RunningServer
 from tests.interop.wire import ECHO, IMPLICIT, Peer
 
 #: Seconds between two C-ECHO, and how many of them a new association is for.
@@ -107,7 +107,7 @@ class Bystander:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        output, _ = self._process.communicate("\n", timeout=60)
+        output, _ = self._process.communicate("\n", timeout=PATIENCE)
         self.served = Served(**json.loads(output))
 
 

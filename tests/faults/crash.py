@@ -48,7 +48,7 @@ _DEADLY = ("server", "everything", "recovery")
 _KILLS_EACH = 5
 
 #: Seconds that all clients may take to be answered 0000 again.
-_RECOVERY = 60.0
+_RECOVERY = 120.0
 
 Say = Callable[[str], None]
 
@@ -262,7 +262,7 @@ class Session:
         status = self.server.stop()
         if status != 0:
             self._problems([f"the exit status after SIGTERM was {status}"])
-        for process in leftOf(everyone, 5.0):
+        for process in leftOf(everyone, PATIENCE):
             self._problems([f"left running: {process.command}"])
         self.server.start()
         self._look("the end", True)

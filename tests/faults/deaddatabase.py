@@ -31,9 +31,6 @@ from tests.services.datasets import encode
 
 _SIZE = 20_000
 
-#: Seconds within which storing goes on.
-_PATIENCE = 60.0
-
 WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 
@@ -144,14 +141,12 @@ def killed(folder: Path, times: int, workers: int = 1) -> Outcome:
         pid = folder / "data" / "postgresql" / "data" / "postmaster.pid"
         with Clients(server, 4, _SIZE) as clients, Queries(server) as queries:
             for _ in range(times):
-                outcome.expect(clients.untilStored(8, _PATIENCE), "nothing was stored")
+                outcome.expect(clients.untilStored(8), "nothing was stored")
                 os.kill(int(pid.read_text().split()[0]), signal.SIGKILL)
                 outcome.injected["embedded PostgreSQL killed"] += 1
                 began = time.monotonic()
                 echo(server)
-                outcome.expect(
-                    clients.untilStored(8, _PATIENCE), "storing does not go on"
-                )
+                outcome.expect(clients.untilStored(8), "storing does not go on")
                 outcome.slowest("to go on, s", time.monotonic() - began)
         outcome.answers.update(queries.answers)
         _end(server, clients, outcome)
@@ -164,7 +159,7 @@ def dropped(folder: Path, times: int, workers: int = 1) -> Outcome:
     with _serving(folder, workers=workers) as server:
         with Clients(server, 4, _SIZE) as clients, Queries(server) as queries:
             for _ in range(times):
-                outcome.expect(clients.untilStored(8, _PATIENCE), "nothing was stored")
+                outcome.expect(clients.untilStored(8), "nothing was stored")
                 with _other(server.database) as connection:
                     outcome.injected["connection dropped"] += _drop(connection)
         outcome.answers.update(queries.answers)
@@ -182,18 +177,14 @@ def refused(folder: Path, times: int) -> Outcome:
                 before = _raised(server)
                 execute(server.database, f"INSERT INTO faults VALUES ('{code}', 0.3)")
                 told = clients.receipts.answers["A700"]
-                outcome.expect(
-                    clients.untilStored(4 * times, _PATIENCE), f"{name}: nothing"
-                )
+                outcome.expect(clients.untilStored(4 * times), f"{name}: nothing")
                 if code.startswith("40"):
                     told = clients.receipts.answers["A700"] - told
                     outcome.expect(not told, f"{name} was told, and not tried again")
                 execute(server.database, "UPDATE faults SET share = 1")
-                outcome.expect(clients.untilTold("A700", _PATIENCE), f"{name} for ever")
+                outcome.expect(clients.untilTold("A700"), f"{name} for ever")
                 execute(server.database, "DELETE FROM faults")
-                outcome.expect(
-                    clients.untilStored(8, _PATIENCE), f"does not go on after {name}"
-                )
+                outcome.expect(clients.untilStored(8), f"does not go on after {name}")
                 outcome.injected[name] += _raised(server) - before
         _end(server, clients, outcome)
     return outcome
@@ -213,12 +204,12 @@ def readOnly(folder: Path, times: int) -> Outcome:
     with _serving(folder) as server:
         with Clients(server, 4, _SIZE) as clients, Queries(server) as queries:
             for _ in range(times):
-                outcome.expect(clients.untilStored(8, _PATIENCE), "nothing was stored")
+                outcome.expect(clients.untilStored(8), "nothing was stored")
                 _setReadOnly(server.database, "on")
                 outcome.injected["read-only database"] += 1
                 outcome.expect(clients.untilTold("A700"), "read-only was not told")
                 _setReadOnly(server.database, "off")
-                outcome.expect(clients.untilStored(8, _PATIENCE), "does not go on")
+                outcome.expect(clients.untilStored(8), "does not go on")
         outcome.answers.update(queries.answers)
         _end(server, clients, outcome)
     return outcome
@@ -248,15 +239,13 @@ def stopped(folder: Path, times: int) -> Outcome:
             server.ctl("ae", "add", "NOWHERE", "127.0.0.1", "9")
             with Clients(server, 4, _SIZE) as clients:
                 for _ in range(times):
-                    outcome.expect(
-                        clients.untilStored(8, _PATIENCE), "nothing was stored"
-                    )
+                    outcome.expect(clients.untilStored(8), "nothing was stored")
                     postgres.stop()
                     outcome.injected["external PostgreSQL stopped"] += 1
                     outcome.expect(clients.untilTold("A700"), "it was not told")
                     _asked(server, outcome)
                     postgres.start()
-                    outcome.expect(clients.untilStored(8, _PATIENCE), "does not go on")
+                    outcome.expect(clients.untilStored(8), "does not go on")
                     _occupied(postgres.url(), clients, outcome)
             _endExternal(server, clients, postgres.url(), outcome)
     finally:
@@ -324,7 +313,7 @@ def _occupied(url: str, clients: Clients, outcome: Outcome) -> None:
                 time.sleep(0.05)
         outcome.injected["too many connections"] += 1
         outcome.expect(clients.untilTold("A700"), "no connection was not told")
-    outcome.expect(clients.untilStored(8, _PATIENCE), "does not go on")
+    outcome.expect(clients.untilStored(8), "does not go on")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def run(victim: Victim, attacks: Sequence[str], inTime: float = IN_TIME) -> Outc
             now.descriptors <= before.descriptors
             and now.memory <= before.memory + GROWTH
         ),
-        10,
+        PATIENCE,
     )
     if after.descriptors > before.descriptors:
         wrong.append(f"{after.descriptors - before.descriptors} descriptors stay open")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.receipts import Client, Outcome, Receipts, check, echo, endsInOrder
 from tests.interop import wire
-from tests.interop.running import RunningServer
+from tests.interop.running import PATIENCE, RunningServer
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -74,7 +74,7 @@ def crowded(
                 outcome.expect(echoed == len(served), f"{echoed} go on")
                 outcome.expect(client.store() == "0000", "storing does not go on")
                 _idles(server, outcome)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE
             while True:
                 try:
                     echo(server)

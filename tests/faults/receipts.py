@@ -31,7 +31,7 @@ _LOST = "lost"
 
 #: Seconds in which what was left uncertain must be resolved: it is looked at
 #: after five, ten and twenty.
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 @frozen
@@ -186,7 +186,9 @@ class Clients:
                 self._stop.wait(self._pause)
         client.close()
 
-    def until(self, isSo: Callable[[Receipts], bool], patience: float = 30.0) -> bool:
+    def until(
+        self, isSo: Callable[[Receipts], bool], patience: float = _PATIENCE
+    ) -> bool:
         """Wait until they have been told something; whether they were."""
         deadline = time.monotonic() + patience
         while not isSo(self.receipts):
@@ -195,12 +197,12 @@ class Clients:
             time.sleep(0.02)
         return True
 
-    def untilStored(self, more: int, patience: float = 30.0) -> bool:
+    def untilStored(self, more: int, patience: float = _PATIENCE) -> bool:
         """Wait until so many more are acknowledged; whether they were."""
         wanted = self.receipts.answers[_SUCCESS] + more
         return self.until(lambda r: r.answers[_SUCCESS] >= wanted, patience)
 
-    def untilTold(self, answer: str, patience: float = 30.0) -> bool:
+    def untilTold(self, answer: str, patience: float = _PATIENCE) -> bool:
         """Wait until one more is told something; whether it was."""
         wanted = self.receipts.answers[answer] + 1
         return self.until(lambda r: r.answers[answer] >= wanted, patience)

@@ -12,6 +12,6 @@ class AuditTests(TestCase):
 
     def test_killed(self) -> None:
         """Two processes write it, and all of them are killed at once."""
-        outcome = run(1, 6.0, 2, lambda line: None)
+        outcome = run(1, 6.0, 2, lambda line: None, onItsWay=None)
         self.assertEqual(outcome.wrong, [])
         self.assertLess(outcome.lost, outcome.answered)

@@ -5,11 +5,9 @@ data directory of a server that is stopped, and looked at when it runs again.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -24,15 +22,14 @@ from tests.faults.inspection import awaitSettled
 from tests.faults.processes import killAll
 from tests.interop.files import makeCT
 from tests.interop.receivers import received
-from tests.interop.running import RunningServer
+from tests.interop.running import RunningServer, sharedFolder
 from tests.interop.test_realfiles import dataSetOf
 
 
 @cache
 def _filled(count: int) -> Path:
     """A folder of a server that has so many instances and was stopped."""
-    folder = Path(tempfile.mkdtemp(prefix="d360-power-"))
-    atexit.register(shutil.rmtree, folder, True)
+    folder = sharedFolder("power")
     server = RunningServer(folder)
     server.start()
     try:

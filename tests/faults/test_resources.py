@@ -75,8 +75,11 @@ class SlowDiskTests(ResourcesTestCase):
     """The disk keeps nobody waiting who does not wait for it."""
 
     def test_slow(self) -> None:
-        """C-ECHO and C-FIND are answered within 50 ms."""
-        self.check(slowdisk.slow(self.folder, 1.0, duration=2.0))
+        """
+        C-ECHO and C-FIND are answered sooner than any fsync. How soon, the long
+        form says: that is also a matter of the machine.
+        """
+        self.check(slowdisk.slow(self.folder, 1.0, duration=2.0, quickly=0.5))
 
     def test_failing(self) -> None:
         """fsync fails now and then: A700."""

@@ -31,7 +31,7 @@ class MemoryCommitmentRequestsTests(CommitmentRequestsContract, TestCase):
 
 
 class PostgreSQLCommitmentRequestsTests(CommitmentRequestsContract, TestCase):
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()

@@ -30,7 +30,7 @@ from tests.contracts.postgres import dropDatabase, execute, freshDatabase
 class _Database(TestCase):
     """A fresh database for each test."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()

@@ -40,7 +40,7 @@ def lose(connection: Any) -> None:
 class TransientTests(TestCase):
     """Serialization failures and deadlocks: nothing is wrong with the statement."""
 
-    timeout = 30
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()
@@ -86,7 +86,7 @@ class LostTests(TestCase):
     one would not hear of the new one, or take it from it.
     """
 
-    timeout = 30
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()
@@ -152,7 +152,7 @@ class LostTests(TestCase):
 
     async def test_guard(self) -> None:
         """A statement's time is over, and not even an error has come."""
-        self.patch(_pool, "_GRACE", -19.8)
+        self.patch(_pool, "_GRACE", -18.0)
         self.pool = self.open(self.url, statementTimeout=20)
         connection = await self.used()
         await self.assertFailure(
@@ -162,7 +162,7 @@ class LostTests(TestCase):
 
     async def test_tooSlow(self) -> None:
         """A statement's time is over: said so, and the connection stays."""
-        self.pool = self.open(self.url, statementTimeout=0.05)
+        self.pool = self.open(self.url, statementTimeout=1.0)
         connection = await self.used()
         error = await self.assertFailure(
             self.pool.query("sleep", _SLEEP, repeatable=False), DatabaseUnavailable

@@ -32,7 +32,7 @@ class MemoryRemoteAEsTests(RemoteAEsContract, TestCase):
 
 
 class PostgreSQLRemoteAEsTests(RemoteAEsContract, TestCase):
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()

@@ -21,7 +21,7 @@ _SHORT = Statement("SELECT pg_sleep(0.2)")
 class PoolTests(TestCase):
     """L{ConnectionPool}."""
 
-    timeout = 30
+    timeout = 300
 
     def setUp(self) -> None:
         self.url = freshDatabase()

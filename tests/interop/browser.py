@@ -142,7 +142,7 @@ class Browser:
 
         @raise AssertionError: it never was; with what there is instead.
         """
-        deadline = time.monotonic() + PATIENCE / 2
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 result = found()

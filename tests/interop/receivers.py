@@ -8,12 +8,10 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +34,7 @@ from tests.interop.running import (
     RunningServer,
     dcmtk,
     freePort,
+    sharedFolder,
 )
 from tests.interop.test_realfiles import NO_DELAY, dataSetOf
 from tests.interop.wire import (
@@ -66,6 +65,9 @@ C_STORE, C_GET, C_MOVE = 0x0001, 0x0010, 0x0021
 #: PS3.8 9.3.8: by the service user.
 _ABORT = pdu(ABORT, bytes(4))
 
+#: Options of a server that does not wait long for an answer.
+IMPATIENT = "response_timeout = 2\nartim_timeout = 3"
+
 _servers: dict[str, RunningServer] = {}
 
 
@@ -77,11 +79,10 @@ def configuredServer(options: str = "") -> RunningServer:
     @param options: lines of the section C{[dicom]}.
     """
     if options not in _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
+        folder = sharedFolder("configured")
         path = folder / "d360.toml"
         path.write_text(f"[dicom]\n{options}\n[database]\nconnections = 2\n")
         server = RunningServer(folder, f"--config={path}")
-        atexit.register(shutil.rmtree, folder, True)
         atexit.register(server.stop)
         server.start()
         _connectAll(server)
@@ -573,13 +574,22 @@ class RetrieveCase(SynchronousTestCase):
     @cvar options: of the section C{[dicom]}.
     """
 
-    options = "response_timeout = 2\nartim_timeout = 3"
+    options = "artim_timeout = 3"
     server: RunningServer
 
     def setUp(self) -> None:
-        self.server = configuredServer(self.options)
-        self.begin = self.server.log.stat().st_size
+        self.use(self.options)
         self.addCleanup(self.checkLog)
+
+    def use(self, options: str) -> None:
+        """
+        Go on with a server of these options.
+
+        @param options: C{IMPATIENT} for a test of who never answers: others may
+            take some time for it, on a machine that is busy.
+        """
+        self.server = configuredServer(options)
+        self.begin = self.server.log.stat().st_size
 
     def checkLog(self) -> None:
         """What went wrong was foreseen, and the server still answers."""
@@ -695,24 +705,23 @@ class RetrieveCase(SynchronousTestCase):
 
     def openFiles(self) -> int:
         """How many file descriptors the server has, but for its own memory."""
-        assert self.server.process is not None
-        folder = f"/proc/{self.server.process.pid}/fd"
         count = 0
-        for name in os.listdir(folder):
-            with suppress(FileNotFoundError):
-                count += "memfd" not in os.readlink(f"{folder}/{name}")
+        for process in self.server.processes():
+            for name in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    count += "memfd" not in os.readlink(name)
         return count
 
     def assertNoneLeft(self, before: int) -> None:
         """All that was opened meanwhile gets closed."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while self.openFiles() > before and time.monotonic() < deadline:
             time.sleep(0.05)
         self.assertLessEqual(self.openFiles(), before)
 
-    def eventually(self, isTrue: Callable[[], bool], seconds: float = 10) -> None:
+    def eventually(self, isTrue: Callable[[], object]) -> None:
         """Wait for something."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE
         while not isTrue():
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)

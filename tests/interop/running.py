@@ -33,7 +33,7 @@ HOST = "127.0.0.1"
 WORKERS = int(os.environ.get("D360_TEST_WORKERS", "1"))
 
 #: Nothing here takes longer, on whatever machine, unless it hangs.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def twistdCommand(*arguments: str) -> list[str]:
@@ -42,11 +42,21 @@ def twistdCommand(*arguments: str) -> list[str]:
     return [str(twistd), "--nodaemon", "--pidfile=", "d360", *arguments]
 
 
+#: Have ports, and do not listen on them.
+_reserved: list[socket.socket] = []
+
+
 def freePort() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """
+    A port of loopback that nobody listens on, nor is given by the system as long
+    as the tests run: who asks for that very port can have it with SO_REUSEADDR,
+    as servers do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOST, 0))
+    _reserved.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def dcmtk(client: str) -> str:
@@ -223,6 +233,16 @@ class RunningServer:
                 self.process.wait()
             self.process = None
 
+    def processes(self) -> list[int]:
+        """The IDs of its own process and of those that serve associations."""
+        assert self.process is not None
+        found = [self.process.pid]
+        children = Path(f"/proc/{found[0]}/task/{found[0]}/children").read_text()
+        for child in map(int, children.split()):
+            if b"d360.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        return found
+
     # --- clients
 
     def clientCommand(self, name: str, *arguments: str | bytes) -> list[str | bytes]:
@@ -327,6 +347,16 @@ def readResponses(output: str) -> Responses:
     return found
 
 
+def sharedFolder(name: str) -> Path:
+    """
+    A folder for what several tests have in common, until their end: beside the
+    folders of each, for there may be little room for temporary files.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=Path.cwd()))
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
 _shared: dict[str, RunningServer] = {}
 
 
@@ -338,9 +368,7 @@ def sharedServer(name: str = "") -> RunningServer:
     @param name: for one with contents of their own.
     """
     if name not in _shared:
-        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
-        server = RunningServer(folder)
-        atexit.register(shutil.rmtree, folder, True)
+        server = RunningServer(sharedFolder("shared"))
         atexit.register(server.stop)
         server.start()
         _shared[name] = server

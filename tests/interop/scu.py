@@ -36,7 +36,9 @@ def associated(
         raise RuntimeError("the association was not accepted")
     checkpoint: Any = association._reactor_checkpoint
     checkpoint.clear()
-    time.sleep(0.05)
+    # Until it waits, or has ended.
+    while association.is_alive() and not checkpoint._cond._waiters:
+        time.sleep(0.001)
     checkpoint.set = lambda: None
     try:
         yield association

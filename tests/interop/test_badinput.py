@@ -68,6 +68,18 @@ class BadInputTestCase(SynchronousTestCase):
 
     def assertTidy(self) -> None:
         """Nothing is left of what was being received."""
+        # Who writes files does one thing after the other: when he has kept one more,
+        # he has begun with all that peers have sent before they went.
+        for _ in range(self.server.workers):
+            dataset = fresh()
+            with Peer(self.server) as peer:
+                peer.associate(PROPOSALS)
+                uid = dataset.SOPInstanceUID
+                peer.send(wire.store(1, 1, CT, uid, encode(dataset)))
+                self.assertEqual(peer.response().status, 0)
+                peer.release()
+            self.stored += 1
+            self.files += 1
         deadline = time.monotonic() + PATIENCE
         while self.server.incoming() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -276,7 +288,10 @@ class PDUTests(BadInputTestCase):
             Peer(self.server).socket.close()
         self.assertUnharmed()
         self.assertNotWarned()
-        self.assertEqual(self.logged().count(" ended ("), 1)  # echoscu's
+        # Those of echoscu, and of who has stored something.
+        count = 1 + self.server.workers
+        ended = self.server.linesOf(" ended (", self.begin, count)
+        self.assertEqual(len(ended), count)
 
 
 class StoreTests(BadInputTestCase):

@@ -237,7 +237,7 @@ class RequestorTests(GetCase):
         )
         self.assertEqual((final.status, final.counts), (0xB000, (None, 2, 3, 1)))
         self.assertEqual(final.failedUIDs, (gone, rest[1], rest[3]))
-        self.assertIn(f"Cannot send {gone}: the file is gone", self.logged())
+        self.server.linesOf(f"Cannot send {gone}: the file is gone", self.begin, 1)
 
     def test_contexts(self) -> None:
         """A class without a context, or without the role, has failed."""

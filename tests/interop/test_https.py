@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import atexit
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.running import PATIENCE, Answer
+from tests.interop.running import PATIENCE, Answer, sharedFolder
 from tests.interop.tls import HTTPSServer
 
 _servers: list[HTTPSServer] = []
@@ -21,9 +19,7 @@ _servers: list[HTTPSServer] = []
 def httpsServer() -> HTTPSServer:
     """Started when it is first asked for, and stopped at the end."""
     if not _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-https-"))
-        server = HTTPSServer(folder)
-        atexit.register(shutil.rmtree, folder, True)
+        server = HTTPSServer(sharedFolder("https"))
         atexit.register(server.stop)
         server.start()
         _servers.append(server)

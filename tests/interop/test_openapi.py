@@ -29,7 +29,7 @@ _CHECKS = (
 )
 
 #: Seconds for one run; it takes a tenth.
-_TIME = 180
+_TIME = 600
 
 ITEM = {
     "PatientName": "Rossi^Anna",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from selenium.webdriver.common.keys import Keys
@@ -120,13 +121,16 @@ class StudiesTests(PageTestCase):
 
     def test_cancel(self) -> None:
         """Progress while it is sent; it goes on elsewhere, and is cancelled."""
-        self.receiver("SLOW", "--sleep-after", "1")
+        self.receiver("SLOW", "--sleep-after", "3")
         uid = self.study("PatientName=Rossi*")
         self.visit(f"#/studies/{uid}")
         self.browser.press("Send …")
         self.browser.fill("#to", "SLOW")
         self.browser.press("Send", "dialog")
-        self.browser.sees(f"1 of {INSTANCES} sent")
+        sent = re.compile(rf"\b[1-9]\d* of {INSTANCES} sent")
+        self.browser.until(
+            "progress", lambda: sent.search(self.browser.one("body").text)
+        )
         self.keepPicture("progress")
         self.browser.driver.back()
         self.visit(f"#/studies/{uid}")

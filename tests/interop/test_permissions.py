@@ -6,8 +6,6 @@ it, and a peer that does what no client does.
 from __future__ import annotations
 
 import atexit
-import shutil
-import tempfile
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -17,7 +15,7 @@ from tests.interop import wire
 from tests.interop.files import makeCT
 from tests.interop.findset import many
 from tests.interop.receivers import STUDY_GET, STUDY_MOVE
-from tests.interop.running import HOST, Answer, RunningServer
+from tests.interop.running import HOST, Answer, RunningServer, sharedFolder
 from tests.interop.test_worklist import WORKLIST
 from tests.services.datasets import encode
 
@@ -51,11 +49,10 @@ def serverOf(options: str = "") -> RunningServer:
     @param options: lines of its configuration file.
     """
     if options not in _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-interop-"))
+        folder = sharedFolder("permissions")
         path = folder / "d360.toml"
         path.write_text(options)
         server = RunningServer(folder, f"--config={path}")
-        atexit.register(shutil.rmtree, folder, True)
         atexit.register(server.stop)
         server.start()
         for title in (*PERMISSIONS, "none"):

@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 from pydicom.dataset import Dataset
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -157,19 +159,26 @@ class ReindexTests(SynchronousTestCase):
         count = 600
         self.store(many("REINDEX", 0, count))
         self.loseIndex()
-        # As from a terminal: an interrupt of a background job is ignored.
-        process = subprocess.Popen(
-            self.server.ctlCommand("reindex"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        self.addCleanup(process.wait, PATIENCE)
-        deadline = time.monotonic() + PATIENCE
-        while self.server.get("/api/reindex")["progress"] is None:
-            self.assertLess(time.monotonic(), deadline)
-        os.kill(process.pid, signal.SIGINT)
+        with closing(psycopg2.connect(self.server.database)) as other:
+            # The turn to write is ours: nothing is entered meanwhile.
+            other.cursor().execute("SELECT pg_advisory_lock(360, 1)")
+            # As from a terminal: an interrupt of a background job is ignored.
+            process = subprocess.Popen(
+                self.server.ctlCommand("reindex"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=lambda: signal.signal(
+                    signal.SIGINT, signal.default_int_handler
+                ),
+            )
+            self.addCleanup(process.wait, PATIENCE)
+            deadline = time.monotonic() + PATIENCE
+            while self.server.get("/api/reindex")["progress"] is None:
+                self.assertLess(time.monotonic(), deadline)
+            os.kill(process.pid, signal.SIGINT)
+            # Until the server has heard of it: only what it had begun is entered.
+            time.sleep(1)
         output, _ = process.communicate(timeout=PATIENCE)
         self.assertEqual(process.returncode, 1, output)
         self.assertIn("stopped; run it again to go on", output)

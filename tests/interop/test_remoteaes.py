@@ -179,7 +179,7 @@ class KnownCallersTests(RemoteAEsTestCase):
         refused = self.server.client("echoscu", "-aet", "MODALITY")
         self.assertNotEqual(refused.status, 0)
         self.assertIn("Calling AE Title Not Recognized", refused.output)
-        self.assertIn("d360ctl ae add", self.server.logged())
+        self.server.linesOf("d360ctl ae add", 0, 1)
         self.ctl("ae", "add", "MODALITY", HOST, "104")
         self.assertEqual(self.server.client("echoscu", "-aet", "MODALITY").status, 0)
         other = self.server.client("echoscu", "-aet", "modality")

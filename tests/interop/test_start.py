@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -222,10 +223,10 @@ class LifeTests(SynchronousTestCase):
         pidFile = next(self.folder.glob("data/postgresql/**/postmaster.pid"))
         os.kill(int(pidFile.read_text().split()[0]), signal.SIGKILL)
         self.server.waitFor(re.compile("PostgreSQL ended"))
-        for _ in range(50):
-            if self.server.get("/api/status")["database"]["available"]:
-                break
-            self.server.client("echoscu")
+        deadline = time.monotonic() + PATIENCE
+        while self.server.find("STUDY", "StudyInstanceUID").statuses[-1:] != ["0000"]:
+            self.assertLess(time.monotonic(), deadline)
+        self.assertTrue(self.server.get("/api/status")["database"]["available"])
         self.assertEqual(self.found(), ["5"])
 
     def test_leftBehind(self) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.files import makeCT
 from tests.interop.receivers import keys
-from tests.interop.running import HOST, PATIENCE, twistdCommand
+from tests.interop.running import HOST, PATIENCE, sharedFolder, twistdCommand
 from tests.interop.test_largeretrieve import MIB, digestOf, makeLarge
 from tests.interop.test_realfiles import NO_DELAY, dataSetOf
 from tests.interop.tls import TLSServer
@@ -42,9 +40,7 @@ OTHERS = "[dicom]\nartim_timeout = 3\n"
 def tlsServer(options: str = "") -> TLSServer:
     """One server for all tests that want the same options of C{[tls]}."""
     if options not in _servers:
-        folder = Path(tempfile.mkdtemp(prefix="d360-tls-"))
-        server = TLSServer(folder, options, OTHERS)
-        atexit.register(shutil.rmtree, folder, True)
+        server = TLSServer(sharedFolder("tls"), options, OTHERS)
         atexit.register(server.stop)
         server.start()
         _servers[options] = server
@@ -237,10 +233,10 @@ class RefusalTests(TLSCase):
         self.assertRaises(ssl.SSLWantReadError, tls.do_handshake)
         hello = recorded.read()
         for data in (b"", hello[: len(hello) // 2], hello):
+            begin = time.monotonic()
             with socket.create_connection(
                 (HOST, self.server.securePort), PATIENCE
             ) as peer:
-                begin = time.monotonic()
                 peer.sendall(data)
                 try:
                     while peer.recv(65536):
@@ -249,7 +245,6 @@ class RefusalTests(TLSCase):
                     pass
                 seconds = time.monotonic() - begin
                 self.assertGreater(seconds, 2.5, len(data))
-                self.assertLess(seconds, 20, len(data))
 
     def test_vanish(self) -> None:
         """300 that connect, say half a word and go."""
@@ -301,8 +296,11 @@ class RenewalTests(SynchronousTestCase):
         self.addCleanup(open_.close)
         renewed = server.issue("pacs")
         self.hangUp(server, "was read again")
-        after = case.shown()
-        self.assertNotEqual(before, after)
+        # To the workers it is a moment's way.
+        deadline = time.monotonic() + PATIENCE
+        while (after := case.shown()) == before:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
         (state,) = server.get("/api/status")["certificates"]
         self.assertEqual(state["fingerprint"], renewed.fingerprint)
         self.assertEqual(state["days_left"], 89)
@@ -320,8 +318,6 @@ class RenewalTests(SynchronousTestCase):
         begin = server.log.stat().st_size
         os.kill(server.process.pid, signal.SIGHUP)
         server.waitFor(re.compile(re.escape(words)), begin)
-        # To the workers it is a moment's way.
-        time.sleep(0.3)
 
 
 class StartTests(SynchronousTestCase):

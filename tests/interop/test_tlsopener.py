@@ -23,7 +23,7 @@ from tests.tls.making import issue, rsaKey
 class OpenerTests(TestCase):
     """C-ECHO to a remote AE that is to be reached over TLS."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         self.ca = issue("CA", key=rsaKey(0), isCA=True)

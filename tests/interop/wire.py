@@ -12,7 +12,7 @@ from types import TracebackType
 
 from attrs import field, frozen
 
-from tests.interop.running import HOST, RunningServer
+from tests.interop.running import HOST, PATIENCE, RunningServer
 
 ECHO = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -31,9 +31,6 @@ ACCEPT, REJECT, DATA, RELEASE_RQ, RELEASE_RP, ABORT = 2, 3, 4, 5, 6, 7
 COMMAND, LAST = 1, 2
 
 _NO_DATA_SET = 0x0101
-
-#: Seconds that an answer may take.
-_PATIENCE = 20
 
 #: A context to propose: abstract syntax and transfer syntaxes. They get the
 #: context IDs 1, 3, 5 ... in their order.
@@ -226,7 +223,7 @@ class Peer:
 
     def __init__(self, server: RunningServer, isNarrow: bool = False) -> None:
         self.socket = socket.socket()
-        self.socket.settimeout(_PATIENCE)
+        self.socket.settimeout(PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isNarrow:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -49,7 +49,7 @@ class WorkerTests(SynchronousTestCase):
             input="".join(json.dumps(job) + "\n" for job in jobs),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=True,
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
         )

@@ -40,7 +40,7 @@ class _Owner:
 class ProcessTests(TestCase):
     """How it is started."""
 
-    timeout = 20
+    timeout = 300
 
     async def test_workingDirectory(self) -> None:
         """What is in the server's working directory is none of our code."""

@@ -12,6 +12,7 @@ from tests.faults.attacks.victim import (
     ECHOING,
     FIND,
     GET,
+    GRACE,
     IDLE,
     PROPOSALS,
     STORE,
@@ -73,7 +74,7 @@ def slowRequest(victim: Victim) -> None:
     for _ in range(20 * victim.scale):
         rest = iter(wire.request(PROPOSALS))
         drips.append(_Drip(Peer(victim.server), lambda rest=rest: bytes([next(rest)])))
-    _untilOver(drips, ARTIM + 1.5, "slow requests")
+    _untilOver(drips, ARTIM + GRACE, "slow requests")
 
 
 def slowInstance(victim: Victim) -> None:
@@ -91,7 +92,7 @@ def slowInstance(victim: Victim) -> None:
             if more == b"\0":
                 peer.send(wire.pdv(STORE, 0, bytes(10000))[:20])
             drips.append(_Drip(peer, lambda more=more: more))
-    _untilOver(drips, 2 * IDLE + 2, "instances without an end")
+    _untilOver(drips, 2 * IDLE + GRACE, "instances without an end")
 
 
 def slowInGoodFaith(victim: Victim) -> None:
@@ -100,9 +101,13 @@ def slowInGoodFaith(victim: Victim) -> None:
     data = encode(dataset)
     with victim.open() as peer:
         peer.send(storeCommand(STORE, dataset.SOPInstanceUID))
-        for at in range(0, len(data), 60):
-            last = LAST if at + 60 >= len(data) else 0
-            peer.send(wire.pdv(STORE, last, data[at : at + 60]))
+        start, at = time.monotonic(), 0
+        while at < len(data):
+            # Whatever the machine does meanwhile.
+            end = 60 * (1 + int((time.monotonic() - start) / _STEP))
+            last = LAST if end >= len(data) else 0
+            peer.send(wire.pdv(STORE, last, data[at:end]))
+            at = end
             time.sleep(_STEP)
         if peer.response().status:
             raise Wrong("a slow instance was not stored")
@@ -126,7 +131,7 @@ def neverReads(victim: Victim) -> None:
         request = requests[name]
         more = request * (1 + 30000 // len(request))
         with victim.open(isNarrow=True) as peer:
-            taken, isOver = push(peer.socket, lambda: more, 4 * IDLE + 3)
+            taken, isOver = push(peer.socket, lambda: more, 4 * IDLE + GRACE)
         if not isOver:
             raise Wrong(f"{name} without reading goes on; {taken} bytes taken")
 
@@ -154,7 +159,7 @@ def endless(victim: Victim) -> None:
         first, more = cases[name]
         with victim.open() as peer:
             peer.send(first)
-            taken, isOver = flood(peer.socket, lambda: more, 2 * IDLE + 2)
+            taken, isOver = flood(peer.socket, lambda: more, 2 * IDLE + GRACE)
         if not isOver:
             raise Wrong(f"{name} without an end goes on; {taken} bytes taken")
 

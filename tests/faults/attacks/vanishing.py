@@ -10,6 +10,7 @@ from tests.faults.attacks.victim import (
     ECHOING,
     FIND,
     GET,
+    GRACE,
     IDLE,
     PROPOSALS,
     STORE,
@@ -27,9 +28,6 @@ from tests.services.datasets import encode
 
 _ABORT = wire.pdu(wire.ABORT, bytes(4))
 _RELEASE_RP = wire.pdu(wire.RELEASE_RP, bytes(4))
-
-#: Seconds in which an end is answered.
-_SOON = 2.0
 
 
 def vanishing(victim: Victim) -> None:
@@ -82,12 +80,12 @@ def aborting(victim: Victim) -> None:
         with suppress(OSError):
             for _ in range(100):
                 peer.send(_ABORT * 100)
-        if ended(peer.socket, _SOON + IDLE) is None:
+        if ended(peer.socket, IDLE + GRACE) is None:
             raise Wrong("an association stays open after an A-ABORT")
         peer.socket.close()
     peer = Peer(victim.server)
     peer.send(_ABORT)
-    if ended(peer.socket, _SOON) is None:
+    if ended(peer.socket, GRACE) is None:
         raise Wrong("a connection stays open after an A-ABORT")
     peer.socket.close()
 
@@ -118,6 +116,6 @@ def releasing(victim: Victim) -> None:
     # ARTIM waits for the peer to close (PS3.8 9.1.5): no longer than that.
     start = time.monotonic()
     for number, peer in enumerate(peers):
-        if ended(peer.socket, start + _SOON + 2 * IDLE - time.monotonic()) is None:
+        if ended(peer.socket, start + 2 * IDLE + GRACE - time.monotonic()) is None:
             raise Wrong(f"open {time.monotonic() - start:.1f} s after release {number}")
         peer.socket.close()

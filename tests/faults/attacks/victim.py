@@ -48,6 +48,10 @@ INSTANCES, PIXELS = 30, 500_000
 #: than a test may take.
 ARTIM, IDLE, REQUEST = 2, 3, 3
 
+#: Seconds beyond those of a limit by which the server has kept it, on however slow
+#: a machine.
+GRACE = 30.0
+
 CONFIGURATION = f"""
 [dicom]
 artim_timeout = {ARTIM}
