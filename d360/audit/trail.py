@@ -5,7 +5,7 @@ The audit trail of one process: notes what happens, and has messages made of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from d360.asynchronous import asynchronous
 from d360.audit import codes, events
 from d360.audit.events import Ourselves, Transfer
 from d360.audit.gathering import Alert, Alerts, Received, Receptions
-from d360.audit.messages import EventOutcome
+from d360.audit.messages import AuditMessage, EventOutcome
 from d360.audit.null import NULL_TRANSFER
 from d360.audit.origins import UNKNOWN, folderOf
 from d360.audit.values import (
@@ -33,7 +33,13 @@ from d360.audit.writer import AuditWriter, Make
 from d360.errors import DatabaseError
 from d360.interfaces import IAssociation, IAudit, ITransfer
 from d360.logs import ContextLogger
-from d360.model import Outcome, PresentationContext, StoredInstance
+from d360.model import (
+    CommitmentFinding,
+    Outcome,
+    PresentationContext,
+    Referenced,
+    StoredInstance,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +67,7 @@ class IOrigins(Protocol):
     """Knows which study an instance belongs to."""
 
     def studiesOf(
-        self, instances: Iterable[StoredInstance]
+        self, folders: Mapping[str, str]
     ) -> Deferred[dict[str, AuditedStudy]]:
         """See L{d360.audit.origins.Origins.studiesOf}."""
 
@@ -84,6 +90,30 @@ def peerOf(association: IAssociation) -> Peer:
     """Who has opened an association with us."""
     established = association.established
     return Peer(established.callingAETitle, established.peer)
+
+
+def _committed(
+    message: Callable[..., Iterable[AuditMessage]],
+    references: Sequence[Referenced],
+    finding: CommitmentFinding,
+    studies: Mapping[str, AuditedStudy],
+) -> Iterator[AuditMessage]:
+    """
+    The messages of a storage commitment: there may be thousands of instances, so
+    that this is for a thread.
+
+    @param message: makes those of one study, with the same reason.
+    """
+    found: dict[tuple[AuditedStudy, int], dict[str, list[str]]] = {}
+    for one, reason, folder in zip(
+        references, finding.reasons, finding.folders, strict=True
+    ):
+        study = studies.get(folder, UNKNOWN)
+        instances = found.setdefault((study, reason), {})
+        instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
+    for (study, reason), instances in found.items():
+        why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
+        yield from message(study, instances, why)
 
 
 @implementer(IAudit)
@@ -217,8 +247,51 @@ class AuditTrail:
             return NULL_TRANSFER
         transfer = events.sending(self._ours, destination, requestor)
         following = FollowedTransfer(self, transfer, self._clock)
-        self.ask(following.begin(self._origins, instances))
+        self.ask(following.begin(instances))
         return following
+
+    @_neverFails
+    def committed(
+        self,
+        requestor: Peer,
+        transactionUID: str,
+        references: Sequence[Referenced],
+        finding: CommitmentFinding,
+    ) -> None:
+        uids = (one.SOPInstanceUID for one in references)
+        folders = dict(zip(finding.folders, uids, strict=True))
+        folders.pop("", None)
+        told = partial(
+            _committed,
+            partial(
+                events.committed,
+                self._ours,
+                self._clock.seconds(),
+                requestor,
+                transactionUID,
+            ),
+            references,
+            finding,
+        )
+
+        def write(studies: Mapping[str, AuditedStudy]) -> None:
+            self._add(lambda: told(studies), len(references) * _INSTANCE)
+
+        self.ask(self.studiesOf(folders).addCallback(write))
+
+    @asynchronous
+    async def studiesOf(self, folders: Mapping[str, str]) -> dict[str, AuditedStudy]:
+        """See L{IOrigins}; what cannot be known now is left out."""
+        try:
+            asking = self._origins.studiesOf(folders)
+            return await asking.addTimeout(PATIENCE, self._clock)
+        except (DatabaseError, TimeoutError) as error:
+            _log.error(
+                "whose instances these are cannot be known, their UIDs are written: "
+                "{why}",
+                why=str(error) or "the database does not answer",
+            )
+            return {}
 
     def ask(self, asking: Deferred[None]) -> None:
         """Something is under way that messages come of."""
@@ -243,7 +316,9 @@ class AuditTrail:
         )
 
     @_neverFails
-    def worklistUsed(self, user: User, action: Action, study: AuditedStudy) -> None:
+    def worklistUsed(
+        self, user: User | None, action: Action, study: AuditedStudy
+    ) -> None:
         now = self._clock.seconds()
         self._add(
             lambda: [events.procedureRecord(self._ours, now, user, action, study)]
@@ -308,21 +383,11 @@ class FollowedTransfer:
         self._isEnded = False
 
     @asynchronous
-    async def begin(
-        self, origins: IOrigins, instances: Sequence[StoredInstance]
-    ) -> None:
+    async def begin(self, instances: Sequence[StoredInstance]) -> None:
         """Find out what they are, and write that they are about to be sent."""
         now = self._clock.seconds()
-        try:
-            asking = origins.studiesOf(instances)
-            self._studies = await asking.addTimeout(PATIENCE, self._clock)
-        except (DatabaseError, TimeoutError) as error:
-            _log.error(
-                "whose instances are sent cannot be known, their UIDs are written: "
-                "{why}",
-                why=str(error) or "the database does not answer",
-            )
-            self._studies = {}
+        folders = {folderOf(one): one.SOPInstanceUID for one in instances}
+        self._studies = await self._trail.studiesOf(folders)
         for study, some in self._byStudy(instances).items():
             counts = Counter(one.SOPClassUID for one in some)
             message = partial(
