@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Duplicates,
         EstablishedAssociation,
         Extent,
+        Finding,
         Fragment,
         InstanceRecord,
         Location,
@@ -1025,6 +1026,9 @@ class IAudit(Interface):
 
         @param finding: what it was told, aligned with C{references}.
         """
+
+    def damaged(finding: Finding) -> None:
+        """A file was read, and is not what was stored."""
 
     def searched(user: User, uri: str, why: str = "") -> None:
         """

@@ -226,7 +226,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
-        makeVerifying(reactor, configuration, stores),
+        makeVerifying(reactor, configuration, stores, auditing.audit),
         Sending(
             stores.index,
             requesting.sender,

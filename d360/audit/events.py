@@ -212,30 +212,31 @@ def instancesTransferred(
         )
 
 
-def committed(
+def instancesRead(
     ours: Ourselves,
     time: float,
-    peer: Peer,
-    transactionUID: str,
+    who: Requestor | None,
+    purpose: tuple[str, str],
     study: AuditedStudy,
     instances: ByClass,
     why: str = "",
 ) -> Iterable[AuditMessage]:
     """
-    Instances of a study were read for a peer, which was told that we have them for
-    good, or have not (A.5.3.6, for PS3.4 J.3.3): as many messages as their number
-    asks for.
+    Files of a study's instances were read, to see whether we have them as they were
+    sent (A.5.3.6): as many messages as their number asks for.
 
+    @param who: is told; C{None} where we did it by ourselves.
+    @param purpose: what for, and a word on that.
     @param why: we have not; C{""} where we have.
     """
-    details = (("Storage Commitment", f"Transaction UID {transactionUID}".encode()),)
+    details = ((purpose[0], purpose[1].encode("utf-8", "replace")),)
     for some in _portions(instances):
         told = tuple(Instances(uid, len(uids), uids) for uid, uids in some)
         yield AuditMessage(
             codes.INSTANCES_ACCESSED,
             Action.READ,
             time,
-            (_participant(peer, isRequestor=True), ours.asParticipant()),
+            _askedBy(who, ours),
             (_study(study, told, details), _patient(study)),
             outcome=_outcome(why),
             description=why,

@@ -17,6 +17,7 @@ from d360.audit.values import (
 from d360.interfaces import IAssociation, IAudit, ITransfer
 from d360.model import (
     CommitmentFinding,
+    Finding,
     Outcome,
     PresentationContext,
     Referenced,
@@ -77,6 +78,9 @@ class NullAudit:
         finding: CommitmentFinding,
     ) -> None:
         """See L{IAudit.committed}."""
+
+    def damaged(self, finding: Finding) -> None:
+        """See L{IAudit.damaged}."""
 
     def searched(self, user: User, uri: str, why: str = "") -> None:
         """See L{IAudit.searched}."""

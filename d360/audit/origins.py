@@ -32,7 +32,12 @@ UNKNOWN = AuditedStudy("")
 
 def folderOf(instance: StoredInstance) -> str:
     """A folder of the archive has the instances of one series."""
-    return instance.location.path.rpartition("/")[0]
+    return folderOfPath(instance.location.path)
+
+
+def folderOfPath(path: str) -> str:
+    """Likewise, of a L{Location<d360.model.Location>}'s path."""
+    return path.rpartition("/")[0]
 
 
 class Origins:

@@ -20,7 +20,7 @@ from d360.audit.events import Ourselves, Transfer
 from d360.audit.gathering import Alert, Alerts, Received, Receptions
 from d360.audit.messages import AuditMessage, EventOutcome
 from d360.audit.null import NULL_TRANSFER
-from d360.audit.origins import UNKNOWN, folderOf
+from d360.audit.origins import UNKNOWN, folderOf, folderOfPath
 from d360.audit.values import (
     Action,
     AuditedInstance,
@@ -35,6 +35,7 @@ from d360.interfaces import IAssociation, IAudit, ITransfer
 from d360.logs import ContextLogger
 from d360.model import (
     CommitmentFinding,
+    Finding,
     Outcome,
     PresentationContext,
     Referenced,
@@ -92,28 +93,35 @@ def peerOf(association: IAssociation) -> Peer:
     return Peer(established.callingAETitle, established.peer)
 
 
+#: SOP Instance UIDs by SOP class, by study and what is wrong with them.
+_Groups = dict[tuple[AuditedStudy, str], dict[str, list[str]]]
+
+
 def _committed(
-    message: Callable[..., Iterable[AuditMessage]],
     references: Sequence[Referenced],
     finding: CommitmentFinding,
     studies: Mapping[str, AuditedStudy],
-) -> Iterator[AuditMessage]:
-    """
-    The messages of a storage commitment: there may be thousands of instances, so
-    that this is for a thread.
-
-    @param message: makes those of one study, with the same reason.
-    """
-    found: dict[tuple[AuditedStudy, int], dict[str, list[str]]] = {}
+) -> _Groups:
+    found: _Groups = {}
     for one, reason, folder in zip(
         references, finding.reasons, finding.folders, strict=True
     ):
-        study = studies.get(folder, UNKNOWN)
-        instances = found.setdefault((study, reason), {})
-        instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
-    for (study, reason), instances in found.items():
         why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
-        yield from message(study, instances, why)
+        instances = found.setdefault((studies.get(folder, UNKNOWN), why), {})
+        instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
+    return found
+
+
+def _damaged(
+    findings: Sequence[Finding], studies: Mapping[str, AuditedStudy]
+) -> _Groups:
+    found: _Groups = {}
+    for one in findings:
+        study = studies.get(folderOfPath(one.path), UNKNOWN)
+        instances = found.setdefault((study, f"The file is {one.state.value}"), {})
+        # Of which class they are, nobody needs to know.
+        instances.setdefault("", []).append(one.SOPInstanceUID)
+    return found
 
 
 @implementer(IAudit)
@@ -137,6 +145,7 @@ class AuditTrail:
         self._origins = origins
         self._receptions = Receptions(clock, self._writeReceived)
         self._alerts = Alerts(clock, self._writeAlert)
+        self._damaged: list[Finding] = []
         self._asking: set[Deferred[None]] = set()
         self._isApplication = False
         self._loop = LoopingCall(self._sweep)
@@ -162,6 +171,7 @@ class AuditTrail:
             self._loop.stop()
         self._receptions.finish()
         self._alerts.sweep(all=True)
+        self._writeDamaged()
         await DeferredList(list(self._asking))
         if self._isApplication:
             self._activity(False)
@@ -171,6 +181,7 @@ class AuditTrail:
     def _sweep(self) -> None:
         self._receptions.sweep()
         self._alerts.sweep()
+        self._writeDamaged()
 
     def _activity(self, starts: bool) -> None:
         now = self._clock.seconds()
@@ -261,21 +272,55 @@ class AuditTrail:
         uids = (one.SOPInstanceUID for one in references)
         folders = dict(zip(finding.folders, uids, strict=True))
         folders.pop("", None)
-        told = partial(
-            _committed,
-            partial(
-                events.committed,
-                self._ours,
-                self._clock.seconds(),
-                requestor,
-                transactionUID,
-            ),
-            references,
-            finding,
+        purpose = "Storage Commitment", f"Transaction UID {transactionUID}"
+        self._read(
+            folders,
+            len(references),
+            partial(_committed, references, finding),
+            requestor,
+            purpose,
         )
 
+    @_neverFails
+    def damaged(self, finding: Finding) -> None:
+        self._damaged.append(finding)
+
+    @_neverFails
+    def _writeDamaged(self) -> None:
+        findings, self._damaged = self._damaged, []
+        if findings:
+            self._read(
+                {folderOfPath(one.path): one.SOPInstanceUID for one in findings},
+                len(findings),
+                partial(_damaged, findings),
+                None,
+                ("Verification", "compared with what was stored"),
+            )
+
+    def _read(
+        self,
+        folders: Mapping[str, str],
+        count: int,
+        group: Callable[[Mapping[str, AuditedStudy]], _Groups],
+        who: Requestor | None,
+        purpose: tuple[str, str],
+    ) -> None:
+        """
+        Have messages of instances written whose files were read.
+
+        @param group: puts them together, when it is known whose they are; there may
+            be thousands, so that it is called in a thread.
+        """
+        ours, now = self._ours, self._clock.seconds()
+
         def write(studies: Mapping[str, AuditedStudy]) -> None:
-            self._add(lambda: told(studies), len(references) * _INSTANCE)
+            def make() -> Iterator[AuditMessage]:
+                for (study, why), instances in group(studies).items():
+                    yield from events.instancesRead(
+                        ours, now, who, purpose, study, instances, why
+                    )
+
+            self._add(make, count * _INSTANCE)
 
         self.ask(self.studiesOf(folders).addCallback(write))
 

@@ -19,7 +19,14 @@ from d360.audit.trail import PATIENCE, AuditTrail
 from d360.audit.values import Action, AuditedInstance, AuditedStudy, Peer
 from d360.audit.writer import AuditWriter
 from d360.errors import AssociationReleased, DatabaseUnavailable
-from d360.model import CommitmentFinding, Outcome, Query, Referenced
+from d360.model import (
+    CommitmentFinding,
+    FileState,
+    Finding,
+    Outcome,
+    Query,
+    Referenced,
+)
 from tests.audit.reading import Read
 from tests.audit.test_writer import HEADER, MemoryFile
 from tests.contracts.audit import (
@@ -220,6 +227,25 @@ class TrailTests(SynchronousTestCase, AuditContract):
         self.committed(*[("00/1.1/1.1.1", 0)] * (3 * MAX_INSTANCES))
         counts = [len(message.instances) for message in self.read()]
         self.assertEqual(counts, [MAX_INSTANCES] * 3)
+
+    def test_damaged(self) -> None:
+        """A.5.3.6: what is wrong with the files of a study, found by ourselves."""
+        for number, state in enumerate(
+            (FileState.DAMAGED, FileState.MISSING, FileState.DAMAGED)
+        ):
+            path = f"00/1.1/1.1.1/{number}.dcm"
+            self.audit.damaged(Finding(state, f"1.9.{number}", path, "other bytes"))
+        first, second = self.read()
+        self.assertEqual((first.kind, first.action), ("110103", "R"))
+        self.assertEqual((first.requestor, first.outcome), ("4711", "8"))
+        self.assertEqual((first.study, first.patient), ("1.1", ("4711", "Rossi^A")))
+        self.assertEqual(first.instances, ["1.9.0", "1.9.2"])
+        self.assertEqual(first.why, "The file is damaged")
+        self.assertEqual(second.why, "The file is missing")
+        # Each is told of once, also at the end.
+        self.audit.damaged(Finding(FileState.MISSING, "1.9.4", "00/1.1/1/4.dcm", ""))
+        self.successResultOf(self.audit.stop())
+        self.assertEqual(len(self.read()), 3)
 
     def test_byItself(self) -> None:
         """A.5.3.15: what nobody has asked for, the server asks for itself."""

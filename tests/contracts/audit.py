@@ -11,6 +11,8 @@ from d360.interfaces import IAudit, ITransfer
 from d360.model import (
     CommitmentFinding,
     EstablishedAssociation,
+    FileState,
+    Finding,
     Location,
     Outcome,
     PresentationContext,
@@ -68,6 +70,8 @@ class AuditContract:
         finding = CommitmentFinding((0,), ("00/1.1/1.1.1",))
         references = [Referenced(CT, "1.1.1.1")]
         self.assertIsNone(audit.committed(CT01, "1.2.9", references, finding))
+        damaged = Finding(FileState.DAMAGED, "1.1.1.1", "00/1.1/1.1.1/1.dcm", "why")
+        self.assertIsNone(audit.damaged(damaged))
         self.assertIsNone(audit.searched(USER, "/api/studies"))
         self.assertIsNone(audit.studyDeleted(USER, STUDY, 3))
         self.assertIsNone(audit.worklistUsed(USER, Action.CREATE, STUDY))

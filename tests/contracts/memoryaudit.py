@@ -18,6 +18,7 @@ from d360.audit.values import (
 from d360.interfaces import IAssociation, IAudit, ITransfer
 from d360.model import (
     CommitmentFinding,
+    Finding,
     Outcome,
     PresentationContext,
     Referenced,
@@ -109,6 +110,9 @@ class MemoryAudit:
     ) -> None:
         told = dict(zip(references, finding.reasons, strict=True))
         self.calls.append(("committed", requestor, transactionUID, told))
+
+    def damaged(self, finding: Finding) -> None:
+        self.calls.append(("damaged", finding))
 
     def searched(self, user: User, uri: str, why: str = "") -> None:
         self.calls.append(("searched", user, uri, why))

@@ -256,6 +256,19 @@ class TrailTests(AuditCase):
         self.assertEqual(no.why, "Not committed, Failure Reason 0112")
         self.assertNotIn("CompressedSamples", server.logged())
 
+    def test_damaged(self) -> None:
+        """A file that d360ctl verify finds damaged."""
+        server = self.start()
+        (path,) = makeCT(self.folder / "ct", 1)
+        self.assertEqual(server.store(str(path)).status, 0)
+        (kept,) = server.archived()
+        kept.write_bytes(kept.read_bytes()[:-1])
+        self.assertEqual(server.ctl("verify").status, 1)
+        (found,) = self.messages(ACCESSED)
+        self.assertEqual((found.outcome, found.why), ("8", "The file is damaged"))
+        self.assertEqual(found.instances, [str(dcmread(path).SOPInstanceUID)])
+        self.assertEqual(found.patient[0], "1CT1")
+
     def test_byItself(self) -> None:
         """A worklist item that is removed because it is old."""
         server = self.start("[worklist]\nremove_after_days = 1\n")
