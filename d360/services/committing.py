@@ -403,6 +403,9 @@ class Commitments:
         remote = await self._remoteOf(request)
         if self._failures[title] > failures:
             raise NotTold("it could not be told of another one just before")
+        if self._stopped:
+            # Nobody would end the association.
+            raise NotTold("the server stops")
         try:
             await self._reports.tellAt(remote, request)
         except Unreachable:

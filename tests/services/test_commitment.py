@@ -618,6 +618,23 @@ class TurnTests(Case):
             + ["it could not be told of another one just before"] * 2,
         )
 
+    def test_stopsMeanwhile(self) -> None:
+        """No association is begun that nobody would end."""
+        self.association.release()
+        renew, gates = self.requests.renew, [Deferred(), Deferred()]
+        self.requests.renew = lambda *arguments: gates.pop(0).addCallback(
+            lambda _: renew(*arguments)
+        )
+        checking, telling = gates
+        self.perform(asked("1.2.3.4.5"))
+        checking.callback(None)
+        stopped = self.commitments.stop()
+        telling.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.opened(), [])
+        due = self.successResultOf(self.requests.due(60))
+        self.assertEqual(due.transactionUID, "1.2.9")
+
     def test_dropped(self) -> None:
         """What somebody drops while it waits for its turn is not told."""
         hanging = self.hanging[TITLE] = Deferred()
