@@ -7,7 +7,8 @@ It is told over the association that it asked over, if that is still open, else
 over one of ours, with the remote AE of its AE title; again and again if that
 fails, also after a restart. One that cannot be told makes nobody else wait: there
 is one association of ours with an AE at a time, and each has a time of its own at
-which it is tried again.
+which it is tried again. Nor do one's many files: those of one request at a time are
+read for each.
 """
 
 from __future__ import annotations
@@ -80,10 +81,34 @@ class _Taken(Exception):
 
 @define(eq=False)
 class _Line:
-    """Who waits for an association of ours with one AE."""
+    """What waits of one AE."""
 
     turn: DeferredLock = field(factory=DeferredLock)
     count: int = 0
+
+
+class _Lines:
+    """
+    Does one thing at a time for each AE.
+
+    @ivar titles: of those for which something is done.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+        self.titles = self._lines.keys()
+
+    @asynchronous
+    async def run(self, title: str, do: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something for one, when it has its turn."""
+        line = self._lines.setdefault(title, _Line())
+        line.count += 1
+        try:
+            return await line.turn.run(do, *arguments)
+        finally:
+            line.count -= 1
+            if not line.count:
+                del self._lines[title]
 
 
 def _delayAfter(attempts: int) -> float:
@@ -119,7 +144,9 @@ class Commitments:
         self._reports = CommitmentReports(opener, clock, aeTitle, inThread)
         self._clock = clock
         self._audit = audit
-        self._checking = DeferredSemaphore(AT_ONCE)
+        self._reading = DeferredSemaphore(AT_ONCE)
+        self._checking = _Lines()
+        self._telling = _Lines()
         self._underWay: set[Deferred[Any]] = set()
         self._call: IDelayedCall | None = None
         # Of those that were just asked for, how many there are of each AE.
@@ -128,7 +155,6 @@ class Commitments:
         self._lookedAt: set[str] = set()
         self._looking = 0
         self._asking = DeferredLock()
-        self._lines: dict[str, _Line] = {}
         # How often in succession a remote AE could not be told.
         self._failures: Counter[str] = Counter()
         self._stopped = False
@@ -213,7 +239,7 @@ class Commitments:
         """What is due, of an AE that nobody is busy with."""
         if self._stopped:
             return None
-        busy = self._lookedAt.union(self._lines)
+        busy = self._lookedAt.union(self._telling.titles)
         request = await self._requests.due(LEASE, busy)
         if request is not None:
             self._lookedAt.add(request.aeTitle)
@@ -259,7 +285,10 @@ class Commitments:
         if association is None:
             # Before files are read for nobody.
             await self._remoteOf(request)
-        finding = await self._checking.run(self._check, request)
+        # So that nobody has all of those who read.
+        finding: CommitmentFinding = await self._checking.run(
+            request.aeTitle, self._reading.run, self._check, request
+        )
         checked = evolve(request, reasons=finding.reasons)
         address = await self._tell(checked, association, context)
         await self._requests.remove(request.identifier)
@@ -383,15 +412,11 @@ class Commitments:
                     title=request.aeTitle,
                     why=str(error),
                 )
-        title = request.aeTitle
-        line = self._lines.setdefault(title, _Line())
-        line.count += 1
-        try:
-            return await line.turn.run(self._tellInTurn, request, self._failures[title])
-        finally:
-            line.count -= 1
-            if not line.count:
-                del self._lines[title]
+        title, failures = request.aeTitle, self._failures[request.aeTitle]
+        address: str = await self._telling.run(
+            title, self._tellInTurn, request, failures
+        )
+        return address
 
     @asynchronous
     async def _tellInTurn(self, request: CommitmentRequest, failures: int) -> str:

@@ -562,19 +562,43 @@ class TurnTests(Case):
         self.perform(asked("1.2.3.4.5"))
         self.assertEqual(self.told(self.association.received)[0], 1)
 
+    def test_reads(self) -> None:
+        """Nor does one wait for the files of who has asked for many."""
+        examine, reading = self.archive.examine, []
+
+        def slow(location: Location, *others: Any) -> Deferred[bytes]:
+            if "1.2.3.4.5" in location.path:
+                return examine(location, *others)
+            reading.append(Deferred())
+            return reading[-1]
+
+        self.archive.examine = slow
+        for number in range(committing.MOST_OF_ONE):
+            self.perform(asked("1.2.3.4.6", transaction=f"1.2.{number}"))
+        self.assertEqual(len(reading), 1)
+        waiting, self.association = self.association, self.other()
+        self.perform(asked("1.2.3.4.5"))
+        self.assertEqual(self.told(self.association.received)[0], 1)
+        while reading:
+            reading.pop().callback(b"")
+        self.assertEqual(len(waiting.received), committing.MOST_OF_ONE)
+
+    def other(self) -> OpenedAssociation:
+        """An association of somebody else."""
+        return OpenedAssociation(
+            EstablishedAssociation(
+                False, "OTHER", "D360PACS", "192.0.2.8", 16384, {1: CONTEXT}
+            )
+        )
+
     def test_hangsThere(self) -> None:
         """Also where they hang on the association that they asked over."""
         self.answers = [Deferred() for _ in range(committing.MOST_OF_ONE)]
         for number in range(committing.MOST_OF_ONE):
             self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
-        other = OpenedAssociation(
-            EstablishedAssociation(
-                False, "OTHER", "D360PACS", "192.0.2.8", 16384, {1: CONTEXT}
-            )
-        )
-        self.association, waiting = other, self.association
+        waiting, self.association = self.association, self.other()
         self.perform(asked("1.2.3.4.5"))
-        self.assertEqual(self.told(other.received)[0], 1)
+        self.assertEqual(self.told(self.association.received)[0], 1)
         waiting.abort("the test ends")
         self.clock.advance(1)
 
