@@ -14,8 +14,8 @@ read for each.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, KeysView
+from typing import Any, Generic, TypeVar
 
 from attrs import define, evolve, field
 from twisted.internet.defer import (
@@ -56,11 +56,12 @@ from d360.services.commitmentreports import CommitmentReports, NotTold, Unreacha
 #: Requests whose files are read at the same time.
 AT_ONCE = 4
 
-#: Requests that were just asked for and are seen to at the same time, in all and of
-#: one AE; further ones wait in the database, and are told of over associations of
-#: ours.
-MOST = 32
-MOST_OF_ONE = 8
+#: Instances of requests that were just asked for and are seen to at the same time, in
+#: all and of one AE; of each request as if it had so many at least. Further ones wait
+#: in the database, and are told of over associations of ours.
+MOST = 200_000
+MOST_OF_ONE = 50_000
+LEAST = 500
 
 #: AEs that are seen to at the same time of what was in the database.
 MOST_LOOKING = 16
@@ -75,40 +76,43 @@ LAST_DELAY = 3600.0
 GIVE_UP = 7 * 86400.0
 
 
+K = TypeVar("K")
+
+
 class _Taken(Exception):
     """Somebody else sees to it, or nobody has to any more."""
 
 
 @define(eq=False)
 class _Line:
-    """What waits of one AE."""
+    """Who waits for something."""
 
     turn: DeferredLock = field(factory=DeferredLock)
     count: int = 0
 
 
-class _Lines:
+class _Lines(Generic[K]):
     """
-    Does one thing at a time for each AE.
+    Does one thing at a time with each AE, or each association.
 
-    @ivar titles: of those for which something is done.
+    @ivar busy: those with which something is done.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
-        self.titles = self._lines.keys()
+        self._lines: dict[K, _Line] = {}
+        self.busy: KeysView[K] = self._lines.keys()
 
     @asynchronous
-    async def run(self, title: str, do: Callable[..., Any], *arguments: Any) -> Any:
-        """Do something for one, when it has its turn."""
-        line = self._lines.setdefault(title, _Line())
+    async def run(self, key: K, do: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something with one, when it is its turn."""
+        line = self._lines.setdefault(key, _Line())
         line.count += 1
         try:
             return await line.turn.run(do, *arguments)
         finally:
             line.count -= 1
             if not line.count:
-                del self._lines[title]
+                del self._lines[key]
 
 
 def _delayAfter(attempts: int) -> float:
@@ -145,11 +149,12 @@ class Commitments:
         self._clock = clock
         self._audit = audit
         self._reading = DeferredSemaphore(AT_ONCE)
-        self._checking = _Lines()
-        self._telling = _Lines()
+        self._checking: _Lines[str] = _Lines()
+        self._tellingThere: _Lines[IAssociation] = _Lines()
+        self._telling: _Lines[str] = _Lines()
         self._underWay: set[Deferred[Any]] = set()
         self._call: IDelayedCall | None = None
-        # Of those that were just asked for, how many there are of each AE.
+        # Of those that were just asked for, how many instances there are of each AE.
         self._begun: Counter[str] = Counter()
         # Whose requests are seen to that were in the database.
         self._lookedAt: set[str] = set()
@@ -168,16 +173,17 @@ class Commitments:
         context: PresentationContext,
     ) -> None:
         """See L{d360.services.commitment.ITeller}."""
-        title = request.aeTitle
-        if self._begun.total() >= MOST or self._begun[title] >= MOST_OF_ONE:
+        title, size = request.aeTitle, max(len(request.references), LEAST)
+        isRoom = self._begun.total() + size <= MOST
+        if not isRoom or self._begun[title] + size > MOST_OF_ONE:
             self._goOn(self._requests.postpone(request.identifier, 0))
             return
-        self._begun[title] += 1
+        self._begun[title] += size
         work = self._seeTo(request, association, context)
-        self._goOn(work.addCallback(lambda _: self._hasEnded(title)))
+        self._goOn(work.addCallback(lambda _: self._hasEnded(title, size)))
 
-    def _hasEnded(self, title: str) -> None:
-        self._begun[title] -= 1
+    def _hasEnded(self, title: str, size: int) -> None:
+        self._begun[title] -= size
         if not self._begun[title]:
             del self._begun[title]
 
@@ -239,7 +245,7 @@ class Commitments:
         """What is due, of an AE that nobody is busy with."""
         if self._stopped:
             return None
-        busy = self._lookedAt.union(self._telling.titles)
+        busy = self._lookedAt.union(self._telling.busy)
         request = await self._requests.due(LEASE, busy)
         if request is not None:
             self._lookedAt.add(request.aeTitle)
@@ -291,13 +297,13 @@ class Commitments:
         )
         checked = evolve(request, reasons=finding.reasons)
         address = await self._tell(checked, association, context)
-        await self._requests.remove(request.identifier)
         self._audit.committed(
             Peer(request.aeTitle, address),
             request.transactionUID,
             request.references,
             finding,
         )
+        await self._requests.remove(request.identifier)
 
     @asynchronous
     async def _hold(self, request: CommitmentRequest) -> None:
@@ -402,8 +408,8 @@ class Commitments:
         """
         if association is not None and context is not None:
             try:
-                await self._reports.tellThere(
-                    request, association, context, lambda: self._stopped
+                await self._tellingThere.run(
+                    association, self._tellThere, request, association, context
                 )
                 return association.established.peer
             except NotTold as error:
@@ -417,6 +423,18 @@ class Commitments:
             title, self._tellInTurn, request, failures
         )
         return address
+
+    @asynchronous
+    async def _tellThere(
+        self,
+        request: CommitmentRequest,
+        association: IAssociation,
+        context: PresentationContext,
+    ) -> None:
+        await self._hold(request)
+        await self._reports.tellThere(
+            request, association, context, lambda: self._stopped
+        )
 
     @asynchronous
     async def _tellInTurn(self, request: CommitmentRequest, failures: int) -> str:

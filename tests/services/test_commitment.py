@@ -56,6 +56,9 @@ from tests.services.datasets import CT, EXPLICIT, IMPLICIT, encode, instance
 CONTEXT = PresentationContext(1, STORAGE_COMMITMENT, EXPLICIT)
 TITLE = "MODALITY"
 
+#: Requests of one AE that are seen to at the same time.
+MOST_OF_ONE = committing.MOST_OF_ONE // committing.LEAST
+
 
 def asked(*instances: str, transaction: str | None = "1.2.9") -> Dataset:
     """The Action Information."""
@@ -408,7 +411,7 @@ class CommitmentsTests(Case):
         gate: Deferred[None] = Deferred()
         self.opener.waiter = gate
         self.association.release()
-        for number in range(committing.MOST_OF_ONE + 3):
+        for number in range(MOST_OF_ONE + 3):
             self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
         self.assertEqual(len(self.opener.opened), 1)
         self.opener.waiter = None
@@ -416,6 +419,23 @@ class CommitmentsTests(Case):
         self.assertEqual(self.left(), 3)
         self.commitments.start()
         self.assertEqual(self.left(), 0)
+
+    def test_oneByOne(self) -> None:
+        """
+        Many that are asked for over one association are told there, one after the
+        other, however long each one takes.
+        """
+        self.answers = [Deferred() for _ in range(MOST_OF_ONE)]
+        answers = list(self.answers)
+        for number in range(MOST_OF_ONE):
+            self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
+        for number, answer in enumerate(answers):
+            self.assertEqual(len(self.association.received), number + 1)
+            self.clock.pump([0.1] * 10)
+            answer.callback(0)
+            self.clock.advance(0.1)
+        self.assertEqual(self.left(), 0)
+        self.assertEqual(self.opener.opened, [])
 
     def test_stopped(self) -> None:
         """What is under way ends, and is due at the next start."""
@@ -573,7 +593,7 @@ class TurnTests(Case):
             return reading[-1]
 
         self.archive.examine = slow
-        for number in range(committing.MOST_OF_ONE):
+        for number in range(MOST_OF_ONE):
             self.perform(asked("1.2.3.4.6", transaction=f"1.2.{number}"))
         self.assertEqual(len(reading), 1)
         waiting, self.association = self.association, self.other()
@@ -581,7 +601,7 @@ class TurnTests(Case):
         self.assertEqual(self.told(self.association.received)[0], 1)
         while reading:
             reading.pop().callback(b"")
-        self.assertEqual(len(waiting.received), committing.MOST_OF_ONE)
+        self.assertEqual(len(waiting.received), MOST_OF_ONE)
 
     def other(self) -> OpenedAssociation:
         """An association of somebody else."""
@@ -593,8 +613,8 @@ class TurnTests(Case):
 
     def test_hangsThere(self) -> None:
         """Also where they hang on the association that they asked over."""
-        self.answers = [Deferred() for _ in range(committing.MOST_OF_ONE)]
-        for number in range(committing.MOST_OF_ONE):
+        self.answers = [Deferred() for _ in range(MOST_OF_ONE)]
+        for number in range(MOST_OF_ONE):
             self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
         waiting, self.association = self.association, self.other()
         self.perform(asked("1.2.3.4.5"))
