@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.audit import codes, events
-from d360.audit.events import Ourselves, Transfer
+from d360.audit.events import MAX_INSTANCES, Ourselves, Transfer
 from d360.audit.gathering import Alert, Alerts, Received, Receptions
 from d360.audit.messages import AuditMessage, EventOutcome
 from d360.audit.null import NULL_TRANSFER
@@ -103,10 +103,17 @@ def _committed(
     studies: Mapping[str, AuditedStudy],
 ) -> _Groups:
     found: _Groups = {}
+    unknown, left = finding.folders.count(""), MAX_INSTANCES
     for one, reason, folder in zip(
         references, finding.reasons, finding.folders, strict=True
     ):
         why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
+        if not folder:
+            # Nobody fills the trail by asking for what was never there.
+            why += f", of {unknown} that are not known"
+            left -= 1
+            if left < 0:
+                continue
         instances = found.setdefault((studies.get(folder, UNKNOWN), why), {})
         instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
     return found

@@ -215,7 +215,12 @@ class TrailTests(SynchronousTestCase, AuditContract):
                 ("1.1", "0", ["1.9.0", "1.9.2"], ""),
                 ("1.2", "0", ["1.9.1"], ""),
                 ("1.1", "8", ["1.9.3"], "Not committed, Failure Reason 0110"),
-                ("", "8", ["1.9.4"], "Not committed, Failure Reason 0112"),
+                (
+                    "",
+                    "8",
+                    ["1.9.4"],
+                    "Not committed, Failure Reason 0112, of 1 that are not known",
+                ),
             ],
         )
         self.assertEqual(messages[0].patient, ("4711", "Rossi^A"))
@@ -227,6 +232,13 @@ class TrailTests(SynchronousTestCase, AuditContract):
         self.committed(*[("00/1.1/1.1.1", 0)] * (3 * MAX_INSTANCES))
         counts = [len(message.instances) for message in self.read()]
         self.assertEqual(counts, [MAX_INSTANCES] * 3)
+
+    def test_committedUnknown(self) -> None:
+        """Of thousands that never were there, one message."""
+        self.committed(*[("", 0x0112)] * 5000)
+        (message,) = self.read()
+        self.assertEqual(len(message.instances), MAX_INSTANCES)
+        self.assertIn("of 5000 that are not known", message.why)
 
     def test_damaged(self) -> None:
         """A.5.3.6: what is wrong with the files of a study, found by ourselves."""
