@@ -16,8 +16,16 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.audit import codes, events
-from d360.audit.events import MAX_INSTANCES, Ourselves, Transfer
-from d360.audit.gathering import Alert, Alerts, Received, Receptions
+from d360.audit.events import Ourselves, Transfer
+from d360.audit.gathering import (
+    Alert,
+    Alerts,
+    Groups,
+    Received,
+    Receptions,
+    groupCommitted,
+    groupDamaged,
+)
 from d360.audit.messages import AuditMessage, EventOutcome
 from d360.audit.null import NULL_TRANSFER
 from d360.audit.origins import UNKNOWN, folderOf, folderOfPath
@@ -91,44 +99,6 @@ def peerOf(association: IAssociation) -> Peer:
     """Who has opened an association with us."""
     established = association.established
     return Peer(established.callingAETitle, established.peer)
-
-
-#: SOP Instance UIDs by SOP class, by study and what is wrong with them.
-_Groups = dict[tuple[AuditedStudy, str], dict[str, list[str]]]
-
-
-def _committed(
-    references: Sequence[Referenced],
-    finding: CommitmentFinding,
-    studies: Mapping[str, AuditedStudy],
-) -> _Groups:
-    found: _Groups = {}
-    unknown, left = finding.folders.count(""), MAX_INSTANCES
-    for one, reason, folder in zip(
-        references, finding.reasons, finding.folders, strict=True
-    ):
-        why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
-        if not folder:
-            # Nobody fills the trail by asking for what was never there.
-            why += f", of {unknown} that are not known"
-            left -= 1
-            if left < 0:
-                continue
-        instances = found.setdefault((studies.get(folder, UNKNOWN), why), {})
-        instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
-    return found
-
-
-def _damaged(
-    findings: Sequence[Finding], studies: Mapping[str, AuditedStudy]
-) -> _Groups:
-    found: _Groups = {}
-    for one in findings:
-        study = studies.get(folderOfPath(one.path), UNKNOWN)
-        instances = found.setdefault((study, f"The file is {one.state.value}"), {})
-        # Of which class they are, nobody needs to know.
-        instances.setdefault("", []).append(one.SOPInstanceUID)
-    return found
 
 
 @implementer(IAudit)
@@ -283,7 +253,7 @@ class AuditTrail:
         self._read(
             folders,
             len(references),
-            partial(_committed, references, finding),
+            partial(groupCommitted, references, finding),
             requestor,
             purpose,
         )
@@ -299,7 +269,7 @@ class AuditTrail:
             self._read(
                 {folderOfPath(one.path): one.SOPInstanceUID for one in findings},
                 len(findings),
-                partial(_damaged, findings),
+                partial(groupDamaged, findings),
                 None,
                 ("Verification", "compared with what was stored"),
             )
@@ -308,7 +278,7 @@ class AuditTrail:
         self,
         folders: Mapping[str, str],
         count: int,
-        group: Callable[[Mapping[str, AuditedStudy]], _Groups],
+        group: Callable[[Mapping[str, AuditedStudy]], Groups],
         who: Requestor | None,
         purpose: tuple[str, str],
     ) -> None:
