@@ -195,9 +195,10 @@ class TrailTests(SynchronousTestCase, AuditContract):
 
     def committed(self, *findings: tuple[str, int]) -> None:
         """So many instances, each with its folder and what was found."""
-        references = [
-            Referenced(CT, f"1.9.{number}") for number in range(len(findings))
-        ]
+        references = [Referenced(CT, f"1.9.{n}") for n in range(len(findings))]
+        # One is named twice.
+        references.append(references[0])
+        findings = (*findings, findings[0])
         folders, reasons = zip(*findings, strict=True)
         finding = CommitmentFinding(reasons, folders)
         self.audit.committed(CT01, "1.2.9", references, finding)
