@@ -201,10 +201,10 @@ def groupCommitted(
     @param studies: by folder.
     """
     found: Groups = {}
-    unknown, left = finding.folders.count(""), MAX_INSTANCES
-    each = zip(references, finding.reasons, finding.folders, strict=True)
     # What was named twice is one instance.
-    for one, reason, folder in dict.fromkeys(each):
+    each = dict.fromkeys(zip(references, finding.reasons, finding.folders, strict=True))
+    unknown, left = sum(not folder for _, _, folder in each), MAX_INSTANCES
+    for one, reason, folder in each:
         why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
         if not folder:
             # Nobody fills the trail by asking for what was never there.
