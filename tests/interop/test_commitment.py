@@ -236,9 +236,12 @@ class CommitmentTests(CommitmentTestCase):
         self.assertEqual(request(association, asked("1.2.3.9", self.kept)), 0)
         association.release()
         self.server.waitFor(re.compile("cannot be told of storage commitment 1.2.3.9"))
-        waits = self.pending("1.2.3.9")
+        deadline = time.monotonic() + PATIENCE
+        # It is logged before it is kept.
+        while (waits := self.pending("1.2.3.9"))["state"] != "waiting":
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
         self.assertEqual((waits["aet"], waits["instances"]), (TITLE, 3))
-        self.assertEqual(waits["state"], "waiting")
         self.assertIn("Connection refused", waits["error"])
         listed = self.server.ctl("commitments", "list")
         self.assertIn(TITLE, listed.output)
