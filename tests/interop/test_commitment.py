@@ -168,6 +168,14 @@ class CommitmentTestCase(SynchronousTestCase):
         (one,) = [one for one in found if one["transaction"] == transaction]
         return one
 
+    def postponed(self, transaction: str) -> Any:
+        """Likewise, once it waits: it is logged before it is kept."""
+        deadline = time.monotonic() + PATIENCE
+        while (one := self.pending(transaction))["state"] != "waiting":
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        return one
+
     def makeDue(self) -> None:
         execute(self.server.database, "UPDATE commitment_requests SET due_at = now()")
 
@@ -224,6 +232,7 @@ class CommitmentTests(CommitmentTestCase):
         association.release()
         self.modality.wait()
         self.server.waitFor(re.compile("tried again in 60 s: it answers with"))
+        self.postponed("1.2.3.8")
         self.modality.status = 0x0000
         self.makeDue()
         self.assertEqual(self.modality.wait()[0], 1)
@@ -236,11 +245,7 @@ class CommitmentTests(CommitmentTestCase):
         self.assertEqual(request(association, asked("1.2.3.9", self.kept)), 0)
         association.release()
         self.server.waitFor(re.compile("cannot be told of storage commitment 1.2.3.9"))
-        deadline = time.monotonic() + PATIENCE
-        # It is logged before it is kept.
-        while (waits := self.pending("1.2.3.9"))["state"] != "waiting":
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
+        waits = self.postponed("1.2.3.9")
         self.assertEqual((waits["aet"], waits["instances"]), (TITLE, 3))
         self.assertIn("Connection refused", waits["error"])
         listed = self.server.ctl("commitments", "list")
