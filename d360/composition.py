@@ -23,7 +23,7 @@ from d360.archive.freespace import FreeSpace
 from d360.archive.threads import DiskThreads
 from d360.asynchronous import asynchronous
 from d360.audit.making import Auditing, makeAuditing
-from d360.audit.services import AuditedAdmission, AuditedServices
+from d360.audit.services import AuditedServices
 from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
@@ -305,7 +305,12 @@ class Requesting:
 
 
 def makeRequesting(
-    reactor: Any, dicom: DICOM, stores: Stores, metrics: Metrics, tls: Both
+    reactor: Any,
+    dicom: DICOM,
+    stores: Stores,
+    metrics: Metrics,
+    tls: Both,
+    audit: IAudit,
 ) -> Requesting:
     """What a process requests associations with."""
     opener = AssociationOpener(
@@ -317,13 +322,18 @@ def makeRequesting(
             answerTimeout=dicom.responseTimeout,
         ),
         tls.connecting.secure,
+        audit=audit,
     )
     sender = Sender(stores.archive, stores.index, stores.transcoder, reactor)
     return Requesting(opener, CountingOpener(opener, metrics), sender)
 
 
 def makeCommitments(
-    reactor: Any, dicom: DICOM, stores: Stores, requesting: Requesting
+    reactor: Any,
+    dicom: DICOM,
+    stores: Stores,
+    requesting: Requesting,
+    audit: IAudit,
 ) -> Commitments:
     """What sees to the storage commitments that were asked for."""
     return Commitments(
@@ -335,6 +345,7 @@ def makeCommitments(
         reactor,
         dicom.aeTitle,
         stores.threads.run,
+        audit,
     )
 
 
@@ -404,12 +415,13 @@ def makeServing(
         settings = evolve(settings, maxConnections=0)
     factory = UpperLayerFactory(
         associations.build,
-        AuditedAdmission(admission, audit),
+        admission,
         services,
         reactor,
         settings,
         metrics,
         changed,
+        audit,
     )
     return Serving(
         storage,

@@ -11,7 +11,7 @@ PDU are plain calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         AssociationRequest,
         Blob,
         Command,
+        CommitmentFinding,
         CommitmentRequest,
         Condition,
         DatabaseState,
@@ -51,15 +52,18 @@ if TYPE_CHECKING:
         Duplicates,
         EstablishedAssociation,
         Extent,
+        Finding,
         Fragment,
         InstanceRecord,
         Location,
         Match,
         NumberedInstance,
         Outcome,
+        PendingCommitment,
         Permission,
         PresentationContext,
         Query,
+        Referenced,
         Registration,
         ReindexProgress,
         RemoteAE,
@@ -823,16 +827,16 @@ class IWorklist(Interface):
         @raise WorklistConflict: it has another version by now.
         """
 
-    def removeOld(before: date) -> Deferred[int]:
+    def removeOld(before: date, count: int) -> Deferred[tuple[WorklistItem, ...]]:
         """
-        Remove the items of which each step starts before a day. Fires with
-        their number.
+        Remove items of which each step starts before a day, at most so many.
+        Fires with them.
         """
 
-    def removeArrived() -> Deferred[int]:
+    def removeArrived(count: int) -> Deferred[tuple[WorklistItem, ...]]:
         """
-        Remove the items whose Study Instance UID the index knows. Fires with
-        their number.
+        Remove items whose Study Instance UID the index knows, at most so many.
+        Fires with them.
         """
 
 
@@ -855,12 +859,15 @@ class ICommitmentRequests(Interface):
             be.
         """
 
-    def due(patience: float) -> Deferred[CommitmentRequest | None]:
+    def due(
+        patience: float, without: Collection[str] = ()
+    ) -> Deferred[CommitmentRequest | None]:
         """
         The one that has been due longest, as one more attempt; C{None} where
         there is none.
 
         @param patience: seconds after which it is due again.
+        @param without: AE titles of which none is wanted now.
         """
 
     def renew(request: CommitmentRequest, patience: float) -> Deferred[bool]:
@@ -869,17 +876,34 @@ class ICommitmentRequests(Interface):
         not given to anybody else since.
         """
 
-    def postpone(identifier: int, patience: float) -> Deferred[None]:
-        """Have one due again after so many seconds, if it is still there."""
+    def postpone(identifier: int, patience: float, why: str = "") -> Deferred[None]:
+        """
+        Nobody sees to one now, if it is still there: have it due again after so
+        many seconds.
+
+        @param why: it could not be told; C{""} if that was not tried.
+        """
+
+    def putOff(aeTitle: str, patience: float) -> Deferred[None]:
+        """
+        Have none of an AE title that nobody sees to now due before so many
+        seconds.
+        """
+
+    def retry(identifier: int) -> Deferred[bool]:
+        """
+        Have one due at once, if nobody sees to it now. Fires with whether there
+        is one.
+        """
 
     def checked(identifier: int, reasons: Sequence[int]) -> Deferred[None]:
         """Keep what was found, see L{CommitmentRequest.reasons}."""
 
-    def remove(identifier: int) -> Deferred[None]:
-        """It was told of, or given up."""
+    def remove(identifier: int) -> Deferred[bool]:
+        """It was told of, or given up. Fires with whether there was one."""
 
-    def all(count: int) -> Deferred[tuple[CommitmentRequest, ...]]:
-        """The oldest of them, that many at most, without their references."""
+    def all(count: int) -> Deferred[tuple[PendingCommitment, ...]]:
+        """The oldest of them, that many at most."""
 
 
 # --- what administrators see ------------------------------------------------
@@ -990,6 +1014,22 @@ class IAudit(Interface):
         @param requestor: who has asked for it, perhaps C{destination} itself.
         """
 
+    def committed(
+        requestor: Peer,
+        transactionUID: str,
+        references: Sequence[Referenced],
+        finding: CommitmentFinding,
+    ) -> None:
+        """
+        A peer was told which instances we have for good, by which it may delete
+        its own.
+
+        @param finding: what it was told, aligned with C{references}.
+        """
+
+    def damaged(finding: Finding) -> None:
+        """A file was read, and is not what was stored."""
+
     def searched(user: User, uri: str, why: str = "") -> None:
         """
         Somebody has read of patients over HTTP.
@@ -1008,8 +1048,12 @@ class IAudit(Interface):
         @param why: it could not be removed, or not as a whole.
         """
 
-    def worklistUsed(user: User, action: Action, study: AuditedStudy) -> None:
-        """Somebody has made, read, changed or removed a worklist item."""
+    def worklistUsed(user: User | None, action: Action, study: AuditedStudy) -> None:
+        """
+        Somebody has made, read, changed or removed a worklist item.
+
+        @param user: C{None} where it was D360 by itself.
+        """
 
     def configured(user: User, uri: str, text: str) -> None:
         """

@@ -425,6 +425,44 @@ class CommitmentRequest:
 
 
 @frozen
+class CommitmentFinding:
+    """
+    What was found of the instances of a L{CommitmentRequest}, one by one.
+
+    @ivar reasons: see there.
+    @ivar folders: the folder of the archive where each one is, which has the
+        instances of one series; C{""} where the index does not know it.
+    """
+
+    reasons: tuple[int, ...]
+    folders: tuple[str, ...]
+
+
+@frozen
+class PendingCommitment:
+    """
+    A L{CommitmentRequest} that nobody was told of yet, as people are shown it.
+
+    @ivar instances: how many it names.
+    @ivar dueAt: when somebody sees to it next; aware, UTC, as the others.
+    @ivar isUnderWay: somebody sees to it now.
+    @ivar failedAt: when it could not be told last; C{None} if it was not tried.
+    @ivar failure: why; C{""} where it was not, or is being tried.
+    """
+
+    identifier: int
+    aeTitle: str
+    transactionUID: str
+    instances: int
+    attempts: int
+    receivedAt: datetime
+    dueAt: datetime
+    isUnderWay: bool
+    failedAt: datetime | None
+    failure: str
+
+
+@frozen
 class NumberedInstance:
     """
     An instance in the order in which the index got to know them.

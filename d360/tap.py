@@ -20,13 +20,13 @@ from twisted.web.server import Site
 
 from d360 import __version__
 from d360.admin.aes import RemoteAEsResource
+from d360.admin.commitments import CommitmentsResource
 from d360.admin.metrics import MetricsCall, MetricsResource
 from d360.admin.site import ReindexResource, SiteLimits, StatusResource, makeSite
 from d360.admin.studies import JobsResource, StudiesResource
 from d360.admin.verify import VerifyResource
 from d360.admin.watching import (
     AssociationsResource,
-    CommitmentsResource,
     ErrorsResource,
     RatesResource,
     SettingsResource,
@@ -211,7 +211,9 @@ def _makeOwn(configuration: Configuration) -> _Own:
     metrics = Metrics(reactor)
     auditing = makeAudit(reactor, configuration, stores)
     security = makeSecurity(configuration, stores.threads.run, reactor)
-    requesting = makeRequesting(reactor, portion.dicom, stores, metrics, security.tls)
+    requesting = makeRequesting(
+        reactor, portion.dicom, stores, metrics, security.tls, auditing.audit
+    )
     worklist = configuration.worklist
     return _Own(
         configuration,
@@ -224,7 +226,7 @@ def _makeOwn(configuration: Configuration) -> _Own:
         requesting,
         Recovery(stores.archive, stores.index, reactor),
         Reindex(stores.archive, stores.index, reactor),
-        makeVerifying(reactor, configuration, stores),
+        makeVerifying(reactor, configuration, stores, auditing.audit),
         Sending(
             stores.index,
             requesting.sender,
@@ -239,8 +241,9 @@ def _makeOwn(configuration: Configuration) -> _Own:
             reactor,
             worklist.removeArrived,
             worklist.removeAfterDays,
+            auditing.audit,
         ),
-        makeCommitments(reactor, portion.dicom, stores, requesting),
+        makeCommitments(reactor, portion.dicom, stores, requesting, auditing.audit),
         RecentEvents(),
         auditing,
     )
@@ -296,7 +299,9 @@ def _makeSite(own: _Own, watched: _Watched) -> Site:
             b"associations": AssociationsResource(
                 watched.associations, watched.each, workers
             ),
-            b"commitments": CommitmentsResource(stores.commitmentRequests),
+            b"commitments": CommitmentsResource(
+                stores.commitmentRequests, own.commitments.look
+            ),
             b"errors": ErrorsResource(watched.events),
             b"settings": SettingsResource(settingsInEffect(configuration)),
         },

@@ -15,6 +15,7 @@ from d360.archive.verifynotes import VerifyNotes
 from d360.asynchronous import asynchronous
 from d360.composition import Stores
 from d360.config import Configuration
+from d360.interfaces import IAudit
 from d360.metrics.exposition import Reading
 from d360.model import FileState
 from d360.services.verify import Verify
@@ -59,16 +60,16 @@ class Verifying:
 
 
 def makeVerifying(
-    reactor: Any, configuration: Configuration, stores: Stores
+    reactor: Any, configuration: Configuration, stores: Stores, audit: IAudit
 ) -> Verifying:
     """Nothing is begun yet."""
     archive, index = stores.archive, stores.index
     # One file at a time: it is in no hurry.
-    regular = Verify(archive, index, reactor, 1)
+    regular = Verify(archive, index, reactor, 1, audit)
     notes = VerifyNotes(configuration.dataDirectory / "verify.json", stores.threads.run)
     days = configuration.archive.verifyDays
     return Verifying(
-        Verify(archive, index, reactor),
+        Verify(archive, index, reactor, audit=audit),
         regular,
         VerifyCare(regular, index, notes, reactor, days),
     )

@@ -114,8 +114,9 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     recovery = Recovery(stores.archive, stores.index, reactor)
     auditing = makeAudit(reactor, configuration, stores)
     tls = makeTLS(configuration.tls)
-    requesting = makeRequesting(reactor, configuration.dicom, stores, metrics, tls)
-    commitments = makeCommitments(reactor, configuration.dicom, stores, requesting)
+    dicom, audit = configuration.dicom, auditing.audit
+    requesting = makeRequesting(reactor, dicom, stores, metrics, tls, audit)
+    commitments = makeCommitments(reactor, dicom, stores, requesting, audit)
     serving = makeServing(
         reactor,
         configuration,
@@ -125,7 +126,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         recovery,
         metrics,
         tls,
-        auditing.audit,
+        audit,
         begin.maxAssociations,
         wire.changed,
     )
@@ -142,7 +143,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
         return recovered
 
     def close(why: str) -> Deferred[None]:
-        patience = configuration.dicom.shutdownTimeout
+        patience = dicom.shutdownTimeout
         return _close(
             stores,
             requesting,

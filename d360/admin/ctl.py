@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from d360 import __version__
-from d360.admin import ctlarchive, ctlload, ctlworklist
+from d360.admin import ctlarchive, ctlcommitments, ctlload, ctlworklist
 from d360.admin.client import DEFAULT_URL, Refused, Server
 from d360.admin.terminal import Parser, duration, size, table, tell
 
@@ -32,6 +32,7 @@ examples:
   d360ctl ae echo WS1
   d360ctl worklist add step.json
   d360ctl worklist list Modality=CT
+  d360ctl commitments list
 
 exit status: 0 when it was done, 1 when not; the reason is on stderr.
 """
@@ -232,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _addAECommands(command.add_subparsers(metavar="COMMAND", required=True), common)
     ctlworklist.addCommands(commands, common)
+    ctlcommitments.addCommands(commands, common)
     return parser
 
 

@@ -41,7 +41,12 @@ _PARAMETERS: Data = {
         "type": "string",
         "pattern": r"^[ -\[\]-~]{1,16}$",
         "description": "an AE title, which has other characters than spaces",
-    }
+    },
+    "number": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "the id of a storage commitment",
+    },
 }
 
 _MODULES = (aes, server, studies, worklist)

@@ -12,7 +12,6 @@ from twisted.web.server import Request
 from d360.admin.resource import JSONResource
 from d360.interfaces import (
     IAssociations,
-    ICommitmentRequests,
     ILiveAssociations,
     IRates,
     IRecentEvents,
@@ -21,9 +20,6 @@ from d360.interfaces import (
 
 #: Associations that are listed at most: those established last.
 MAX_ASSOCIATIONS = 100
-
-#: Storage commitments that are listed at most: the oldest.
-MOST_COMMITMENTS = 1000
 
 
 def rfc3339(time: datetime) -> str:
@@ -101,28 +97,6 @@ class ErrorsResource(JSONResource):
             "errors": [
                 asdict(event) | {"time": rfc3339(event.time)}
                 for event in self._events.recent()
-            ]
-        }
-
-
-class CommitmentsResource(JSONResource):
-    """C{/api/commitments}: storage commitments that nobody was told of yet."""
-
-    def __init__(self, requests: ICommitmentRequests) -> None:
-        super().__init__()
-        self._requests = requests
-
-    async def get(self, request: Request) -> dict[str, Any]:
-        """The oldest first."""
-        return {
-            "commitments": [
-                {
-                    "aet": one.aeTitle,
-                    "transaction": one.transactionUID,
-                    "attempts": one.attempts,
-                    "seconds": round(one.age, 3),
-                }
-                for one in await self._requests.all(MOST_COMMITMENTS)
             ]
         }
 

@@ -11,7 +11,7 @@ from twisted.web.http import CREATED, NO_CONTENT, NOT_MODIFIED, PRECONDITION_FAI
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from d360.admin.auditing import auditOf, studyOfItem, userOf
+from d360.admin.auditing import auditOf, userOf
 from d360.admin.negotiation import choose
 from d360.admin.resource import (
     HTTPError,
@@ -24,7 +24,7 @@ from d360.admin.resource import (
     parametersOf,
     readJSON,
 )
-from d360.audit.values import Action
+from d360.audit.values import Action, studyOfItem
 from d360.errors import WorklistConflict
 from d360.interfaces import IWorklist
 from d360.model import Condition, WorklistItem

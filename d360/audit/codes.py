@@ -24,6 +24,7 @@ class Code:
 
 APPLICATION_ACTIVITY = Code("110100", _DCM, "Application Activity")
 BEGIN_TRANSFERRING = Code("110102", _DCM, "Begin Transferring DICOM Instances")
+INSTANCES_ACCESSED = Code("110103", _DCM, "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = Code("110104", _DCM, "DICOM Instances Transferred")
 STUDY_DELETED = Code("110105", _DCM, "DICOM Study Deleted")
 PROCEDURE_RECORD = Code("110111", _DCM, "Procedure Record")

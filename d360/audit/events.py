@@ -45,11 +45,13 @@ class Ourselves:
     process: str
     host: str
 
-    def asParticipant(self, *roles: codes.Code) -> Participant:
-        """As an C{ActiveParticipant}; it is others who ask."""
+    def asParticipant(
+        self, *roles: codes.Code, isRequestor: bool = False
+    ) -> Participant:
+        """As an C{ActiveParticipant}; as a rule it is others who ask."""
         return Participant(
             self.process,
-            False,
+            isRequestor,
             roles,
             f"AETITLES={self.aeTitle}",
             "D360",
@@ -59,13 +61,27 @@ class Ourselves:
 
 def _participant(who: Requestor, *roles: codes.Code, isRequestor: bool) -> Participant:
     if isinstance(who, Peer):
-        alternative = f"AETITLES={who.title}"
+        # Who was turned away may not have said who he is.
+        alternative = f"AETITLES={who.title}" if who.title else ""
         return Participant(
-            who.title, isRequestor, roles, alternative, address=who.address
+            who.title or who.address,
+            isRequestor,
+            roles,
+            alternative,
+            address=who.address,
         )
     # A.5.2.1: loginName@domain-name.
     name = f"{who.name}@{who.address}"
     return Participant(name, isRequestor, roles, address=who.address)
+
+
+def _askedBy(who: Requestor | None, ours: Ourselves) -> tuple[Participant, ...]:
+    """
+    @param who: C{None} where we do something by ourselves.
+    """
+    if who is None:
+        return (ours.asParticipant(isRequestor=True),)
+    return (_participant(who, isRequestor=True), ours.asParticipant())
 
 
 def _patient(study: AuditedStudy) -> ParticipantObject:
@@ -79,7 +95,9 @@ def _patient(study: AuditedStudy) -> ParticipantObject:
 
 
 def _study(
-    study: AuditedStudy, instances: tuple[Instances, ...] = ()
+    study: AuditedStudy,
+    instances: tuple[Instances, ...] = (),
+    details: tuple[tuple[str, bytes], ...] = (),
 ) -> ParticipantObject:
     # A.5.2: where there is an Accession Number, there is a SOP class.
     if study.AccessionNumber and not instances:
@@ -91,6 +109,7 @@ def _study(
         ObjectRole.REPORT,
         # There must be one; a description of the study may say too much.
         study.StudyInstanceUID,
+        details=details,
         accession=study.AccessionNumber,
         instances=instances,
     )
@@ -188,6 +207,37 @@ def instancesTransferred(
             time,
             transfer.participants,
             (_study(study, told), _patient(study)),
+            outcome=_outcome(why),
+            description=why,
+        )
+
+
+def instancesRead(
+    ours: Ourselves,
+    time: float,
+    who: Requestor | None,
+    purpose: tuple[str, str],
+    study: AuditedStudy,
+    instances: ByClass,
+    why: str = "",
+) -> Iterable[AuditMessage]:
+    """
+    Files of a study's instances were read, to see whether we have them as they were
+    sent (A.5.3.6): as many messages as their number asks for.
+
+    @param who: is told; C{None} where we did it by ourselves.
+    @param purpose: what for, and a word on that.
+    @param why: we have not; C{""} where we have.
+    """
+    details = ((purpose[0], purpose[1].encode("utf-8", "replace")),)
+    for some in _portions(instances):
+        told = tuple(Instances(uid, len(uids), uids) for uid, uids in some)
+        yield AuditMessage(
+            codes.INSTANCES_ACCESSED,
+            Action.READ,
+            time,
+            _askedBy(who, ours),
+            (_study(study, told, details), _patient(study)),
             outcome=_outcome(why),
             description=why,
         )
@@ -300,16 +350,20 @@ def search(
 def procedureRecord(
     ours: Ourselves,
     time: float,
-    user: Requestor,
+    user: Requestor | None,
     action: Action,
     study: AuditedStudy,
 ) -> AuditMessage:
-    """A worklist item was made, read, changed or removed (A.5.3.15)."""
+    """
+    A worklist item was made, read, changed or removed (A.5.3.15).
+
+    @param user: C{None} where nobody has asked for it.
+    """
     return AuditMessage(
         codes.PROCEDURE_RECORD,
         action,
         time,
-        (_participant(user, isRequestor=True), ours.asParticipant()),
+        _askedBy(user, ours),
         (_study(study), _patient(study)),
     )
 

@@ -1,19 +1,21 @@
 """
-What would be one message each, gathered into few: instances that are received,
-and alerts that repeat.
+What would be one message each, gathered into few: instances that are received or
+read, and alerts that repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from d360.audit.codes import Code
 from d360.audit.events import MAX_INSTANCES
+from d360.audit.origins import UNKNOWN, folderOfPath
 from d360.audit.values import Action, AuditedInstance, AuditedStudy, Requestor
 from d360.interfaces import IAssociation
+from d360.model import CommitmentFinding, Finding, Referenced
 
 #: Seconds without a further instance after which those of a study are told of,
 #: and seconds after which they are in any case.
@@ -182,3 +184,51 @@ class Alerts:
                 whose = "this host" if key[1] else "several hosts"
                 text = f"{alert.count} more of {whose}, of which the first was: "
                 self._write(alert, text + alert.text)
+
+
+#: SOP Instance UIDs by SOP class, by study and what is wrong with them.
+Groups = dict[tuple[AuditedStudy, str], dict[str, list[str]]]
+
+
+def groupCommitted(
+    references: Sequence[Referenced],
+    finding: CommitmentFinding,
+    studies: Mapping[str, AuditedStudy],
+) -> Groups:
+    """
+    What somebody was told of, as far as it is written.
+
+    @param studies: by folder.
+    """
+    found: Groups = {}
+    # What was named twice is one instance.
+    each = dict.fromkeys(zip(references, finding.reasons, finding.folders, strict=True))
+    unknown, left = sum(not folder for _, _, folder in each), MAX_INSTANCES
+    for one, reason, folder in each:
+        why = f"Not committed, Failure Reason {reason:04X}" if reason else ""
+        if not folder:
+            # Nobody fills the trail by asking for what was never there.
+            why += f", of {unknown} that are not known"
+            left -= 1
+            if left < 0:
+                continue
+        instances = found.setdefault((studies.get(folder, UNKNOWN), why), {})
+        instances.setdefault(one.SOPClassUID, []).append(one.SOPInstanceUID)
+    return found
+
+
+def groupDamaged(
+    findings: Sequence[Finding], studies: Mapping[str, AuditedStudy]
+) -> Groups:
+    """
+    What a verification has found.
+
+    @param studies: by folder.
+    """
+    found: Groups = {}
+    for one in findings:
+        study = studies.get(folderOfPath(one.path), UNKNOWN)
+        instances = found.setdefault((study, f"The file is {one.state.value}"), {})
+        # Of which class they are, nobody needs to know.
+        instances.setdefault("", []).append(one.SOPInstanceUID)
+    return found

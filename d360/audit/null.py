@@ -15,7 +15,14 @@ from d360.audit.values import (
     User,
 )
 from d360.interfaces import IAssociation, IAudit, ITransfer
-from d360.model import Outcome, PresentationContext, StoredInstance
+from d360.model import (
+    CommitmentFinding,
+    Finding,
+    Outcome,
+    PresentationContext,
+    Referenced,
+    StoredInstance,
+)
 
 
 @implementer(ITransfer)
@@ -63,6 +70,18 @@ class NullAudit:
         """See L{IAudit.sending}."""
         return NULL_TRANSFER
 
+    def committed(
+        self,
+        requestor: Peer,
+        transactionUID: str,
+        references: Sequence[Referenced],
+        finding: CommitmentFinding,
+    ) -> None:
+        """See L{IAudit.committed}."""
+
+    def damaged(self, finding: Finding) -> None:
+        """See L{IAudit.damaged}."""
+
     def searched(self, user: User, uri: str, why: str = "") -> None:
         """See L{IAudit.searched}."""
 
@@ -71,7 +90,9 @@ class NullAudit:
     ) -> None:
         """See L{IAudit.studyDeleted}."""
 
-    def worklistUsed(self, user: User, action: Action, study: AuditedStudy) -> None:
+    def worklistUsed(
+        self, user: User | None, action: Action, study: AuditedStudy
+    ) -> None:
         """See L{IAudit.worklistUsed}."""
 
     def configured(self, user: User, uri: str, text: str) -> None:

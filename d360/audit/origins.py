@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from d360.asynchronous import asynchronous
 from d360.attributes import REGISTRY, Level
@@ -32,7 +32,12 @@ UNKNOWN = AuditedStudy("")
 
 def folderOf(instance: StoredInstance) -> str:
     """A folder of the archive has the instances of one series."""
-    return instance.location.path.rpartition("/")[0]
+    return folderOfPath(instance.location.path)
+
+
+def folderOfPath(path: str) -> str:
+    """Likewise, of a L{Location<d360.model.Location>}'s path."""
+    return path.rpartition("/")[0]
 
 
 class Origins:
@@ -42,15 +47,13 @@ class Origins:
         self._index = index
 
     @asynchronous
-    async def studiesOf(
-        self, instances: Iterable[StoredInstance]
-    ) -> dict[str, AuditedStudy]:
+    async def studiesOf(self, folders: Mapping[str, str]) -> dict[str, AuditedStudy]:
         """
-        Their studies, by L{folderOf}.
+        The studies of instances, by L{folderOf}.
 
+        @param folders: one SOP Instance UID of each.
         @raise DatabaseError: the index is away.
         """
-        folders = {folderOf(one): one.SOPInstanceUID for one in instances}
         uids = tuple(folders.values())
         studies: dict[str, AuditedStudy] = {}
         for first in range(0, len(uids), _TOGETHER):

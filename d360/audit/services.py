@@ -1,4 +1,4 @@
-"""The service classes and admission, with the audit trail told of what they do."""
+"""The service classes, with the audit trail told of what they do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from zope.interface import implementer
 
 from d360.audit.values import Peer
 from d360.dimse.status import NOT_AUTHORIZED
-from d360.errors import AssociationRejected, DIMSEError
-from d360.interfaces import IAdmission, IAudit, IOperation, IServiceClass
-from d360.model import AssociationRequest, Permission
-
-#: PS3.8 Table 9-21: whoever is rejected for now has done nothing wrong.
-_PERMANENT = 1
+from d360.errors import DIMSEError
+from d360.interfaces import IAudit, IOperation, IServiceClass
 
 _C_FIND = 0x0020
 
@@ -103,25 +99,3 @@ def whyOf(error: BaseException | None) -> str:
     if isinstance(error, DIMSEError):
         return f"{error.status:04X} {error.comment}".strip()
     return type(error).__name__
-
-
-@implementer(IAdmission)
-class AuditedAdmission:
-    """Admission, of which the audit trail learns who was turned away."""
-
-    def __init__(self, admission: IAdmission, audit: IAudit) -> None:
-        self._admission = admission
-        self._audit = audit
-
-    def admit(
-        self, request: AssociationRequest, live: int
-    ) -> Deferred[frozenset[Permission] | None]:
-        admitting = self._admission.admit(request, live)
-        return admitting.addErrback(self._rejected, request)
-
-    def _rejected(self, failure: Failure, request: AssociationRequest) -> Failure:
-        error = failure.value
-        if isinstance(error, AssociationRejected) and error.result == _PERMANENT:
-            who = Peer(request.callingAETitle, request.peer)
-            self._audit.refused(who, str(error))
-        return failure

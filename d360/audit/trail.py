@@ -5,7 +5,7 @@ The audit trail of one process: notes what happens, and has messages made of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar
 
@@ -17,10 +17,18 @@ from zope.interface import implementer
 from d360.asynchronous import asynchronous
 from d360.audit import codes, events
 from d360.audit.events import Ourselves, Transfer
-from d360.audit.gathering import Alert, Alerts, Received, Receptions
-from d360.audit.messages import EventOutcome
+from d360.audit.gathering import (
+    Alert,
+    Alerts,
+    Groups,
+    Received,
+    Receptions,
+    groupCommitted,
+    groupDamaged,
+)
+from d360.audit.messages import AuditMessage, EventOutcome
 from d360.audit.null import NULL_TRANSFER
-from d360.audit.origins import UNKNOWN, folderOf
+from d360.audit.origins import UNKNOWN, folderOf, folderOfPath
 from d360.audit.values import (
     Action,
     AuditedInstance,
@@ -33,7 +41,14 @@ from d360.audit.writer import AuditWriter, Make
 from d360.errors import DatabaseError
 from d360.interfaces import IAssociation, IAudit, ITransfer
 from d360.logs import ContextLogger
-from d360.model import Outcome, PresentationContext, StoredInstance
+from d360.model import (
+    CommitmentFinding,
+    Finding,
+    Outcome,
+    PresentationContext,
+    Referenced,
+    StoredInstance,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +76,7 @@ class IOrigins(Protocol):
     """Knows which study an instance belongs to."""
 
     def studiesOf(
-        self, instances: Iterable[StoredInstance]
+        self, folders: Mapping[str, str]
     ) -> Deferred[dict[str, AuditedStudy]]:
         """See L{d360.audit.origins.Origins.studiesOf}."""
 
@@ -107,6 +122,7 @@ class AuditTrail:
         self._origins = origins
         self._receptions = Receptions(clock, self._writeReceived)
         self._alerts = Alerts(clock, self._writeAlert)
+        self._damaged: list[Finding] = []
         self._asking: set[Deferred[None]] = set()
         self._isApplication = False
         self._loop = LoopingCall(self._sweep)
@@ -132,6 +148,7 @@ class AuditTrail:
             self._loop.stop()
         self._receptions.finish()
         self._alerts.sweep(all=True)
+        self._writeDamaged()
         await DeferredList(list(self._asking))
         if self._isApplication:
             self._activity(False)
@@ -141,6 +158,7 @@ class AuditTrail:
     def _sweep(self) -> None:
         self._receptions.sweep()
         self._alerts.sweep()
+        self._writeDamaged()
 
     def _activity(self, starts: bool) -> None:
         now = self._clock.seconds()
@@ -217,8 +235,85 @@ class AuditTrail:
             return NULL_TRANSFER
         transfer = events.sending(self._ours, destination, requestor)
         following = FollowedTransfer(self, transfer, self._clock)
-        self.ask(following.begin(self._origins, instances))
+        self.ask(following.begin(instances))
         return following
+
+    @_neverFails
+    def committed(
+        self,
+        requestor: Peer,
+        transactionUID: str,
+        references: Sequence[Referenced],
+        finding: CommitmentFinding,
+    ) -> None:
+        uids = (one.SOPInstanceUID for one in references)
+        folders = dict(zip(finding.folders, uids, strict=True))
+        folders.pop("", None)
+        purpose = "Storage Commitment", f"Transaction UID {transactionUID}"
+        self._read(
+            folders,
+            len(references),
+            partial(groupCommitted, references, finding),
+            requestor,
+            purpose,
+        )
+
+    @_neverFails
+    def damaged(self, finding: Finding) -> None:
+        self._damaged.append(finding)
+
+    @_neverFails
+    def _writeDamaged(self) -> None:
+        findings, self._damaged = self._damaged, []
+        if findings:
+            self._read(
+                {folderOfPath(one.path): one.SOPInstanceUID for one in findings},
+                len(findings),
+                partial(groupDamaged, findings),
+                None,
+                ("Verification", "compared with what was stored"),
+            )
+
+    def _read(
+        self,
+        folders: Mapping[str, str],
+        count: int,
+        group: Callable[[Mapping[str, AuditedStudy]], Groups],
+        who: Requestor | None,
+        purpose: tuple[str, str],
+    ) -> None:
+        """
+        Have messages of instances written whose files were read.
+
+        @param group: puts them together, when it is known whose they are; there may
+            be thousands, so that it is called in a thread.
+        """
+        ours, now = self._ours, self._clock.seconds()
+
+        def write(studies: Mapping[str, AuditedStudy]) -> None:
+            def make() -> Iterator[AuditMessage]:
+                for (study, why), instances in group(studies).items():
+                    yield from events.instancesRead(
+                        ours, now, who, purpose, study, instances, why
+                    )
+
+            self._add(make, count * _INSTANCE)
+
+        self.ask(self.studiesOf(folders).addCallback(write))
+
+    @asynchronous
+    async def studiesOf(self, folders: Mapping[str, str]) -> dict[str, AuditedStudy]:
+        """See L{IOrigins}; what cannot be known now is left out."""
+        try:
+            asking = self._origins.studiesOf(folders)
+            return await asking.addTimeout(PATIENCE, self._clock)
+        except (DatabaseError, TimeoutError) as error:
+            _log.error(
+                "whose instances these are cannot be known, their UIDs are written: "
+                "{why}",
+                why=str(error) or "the database does not answer",
+            )
+            return {}
 
     def ask(self, asking: Deferred[None]) -> None:
         """Something is under way that messages come of."""
@@ -243,7 +338,9 @@ class AuditTrail:
         )
 
     @_neverFails
-    def worklistUsed(self, user: User, action: Action, study: AuditedStudy) -> None:
+    def worklistUsed(
+        self, user: User | None, action: Action, study: AuditedStudy
+    ) -> None:
         now = self._clock.seconds()
         self._add(
             lambda: [events.procedureRecord(self._ours, now, user, action, study)]
@@ -308,21 +405,11 @@ class FollowedTransfer:
         self._isEnded = False
 
     @asynchronous
-    async def begin(
-        self, origins: IOrigins, instances: Sequence[StoredInstance]
-    ) -> None:
+    async def begin(self, instances: Sequence[StoredInstance]) -> None:
         """Find out what they are, and write that they are about to be sent."""
         now = self._clock.seconds()
-        try:
-            asking = origins.studiesOf(instances)
-            self._studies = await asking.addTimeout(PATIENCE, self._clock)
-        except (DatabaseError, TimeoutError) as error:
-            _log.error(
-                "whose instances are sent cannot be known, their UIDs are written: "
-                "{why}",
-                why=str(error) or "the database does not answer",
-            )
-            self._studies = {}
+        folders = {folderOf(one): one.SOPInstanceUID for one in instances}
+        self._studies = await self._trail.studiesOf(folders)
         for study, some in self._byStudy(instances).items():
             counts = Counter(one.SOPClassUID for one in some)
             message = partial(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Union
+from collections.abc import Mapping
+from typing import Any, Union
 
 from attrs import frozen
+
+#: Component groups of a name (PS3.18 F.2.2).
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 @frozen
@@ -49,6 +53,29 @@ class AuditedStudy:
     PatientID: str = ""
     PatientName: str = ""
     AccessionNumber: str = ""
+
+
+def studyOfItem(attributes: Mapping[str, Any]) -> AuditedStudy:
+    """
+    Of a worklist item.
+
+    @param attributes: in the DICOM JSON Model (PS3.18 F.2).
+    """
+    return AuditedStudy(
+        _text(attributes, "0020000D"),
+        _text(attributes, "00100020"),
+        _text(attributes, "00100010"),
+        _text(attributes, "00080050"),
+    )
+
+
+def _text(attributes: Mapping[str, Any], tag: str) -> str:
+    values = attributes.get(tag, {}).get("Value") or [""]
+    value = values[0] or ""
+    if isinstance(value, Mapping):
+        groups = (value.get(g) or "" for g in _GROUPS)
+        return "=".join(groups).rstrip("=")
+    return str(value)
 
 
 @frozen

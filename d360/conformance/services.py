@@ -233,15 +233,23 @@ def commitment() -> Iterator[str]:
         """D360 is the SCP of the Push Model. A request is kept until its requestor was
         told, also if D360 is stopped or crashes meanwhile. Each instance is looked up,
         and its file is read and compared with the digest of what was received. What is
-        kept is kept for good: D360 removes no instance by itself."""
+        kept is kept for good: D360 removes no instance by itself. If the requestor is
+        told later than the files were read, D360 looks again whether the instances are
+        there, and reads their files again after a day."""
     )
     yield paragraph(
         f"""The N-EVENT-REPORT is sent over the association of the N-ACTION, if that is
         open and idle when all is checked. Else D360 opens an association with the
         remote AE that has the requestor's AE title, and proposes to be the SCP by
-        SCP/SCU Role Selection. What cannot be told is tried again, first after
-        {FIRST_DELAY:.0f} seconds and then at ever longer intervals of up to
-        {LAST_DELAY / 60:.0f} minutes, for {GIVE_UP / 86400:.0f} days. A request with
+        SCP/SCU Role Selection. A remote AE that accepts the presentation context and
+        does not answer the proposed role is told all the same, although it is then the
+        SCP by default (PS3.7 D.3.3.4): those that do not mean it answer with a failure
+        or an A-ABORT. One that refuses the role is not told. There is one such
+        association with a remote AE at a time. What cannot be told is tried again,
+        first after {FIRST_DELAY:.0f} seconds and then at ever longer intervals of up to
+        {LAST_DELAY / 60:.0f} minutes, for {GIVE_UP / 86400:.0f} days. It may be told
+        more than once: where the response to a report was lost, where somebody else
+        took over, or after the database was restored from a backup. A request with
         the Transaction UID of one that is not told of yet takes its place. It has
         {MAX_REFERENCES} instances at most. The Storage Media File-Set is not used."""
     )

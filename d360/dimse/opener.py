@@ -16,9 +16,15 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
+from d360.audit.null import NULL_AUDIT
 from d360.dimse.association import Association
 from d360.errors import ConnectionClosed
-from d360.interfaces import IAssociation, IAssociationOpener, IUpperLayer
+from d360.interfaces import (
+    IAssociation,
+    IAssociationOpener,
+    IAudit,
+    IUpperLayer,
+)
 from d360.model import (
     AssociationRequest,
     EstablishedAssociation,
@@ -83,6 +89,7 @@ class AssociationOpener:
     @param aeTitle: ours, the calling one.
     @param secure: has TLS over a connection to a host, see L{RemoteAE.tls}.
     @param endpoint: what connects to a host and a port.
+    @param audit: is told of remote AEs that are not who they should be.
     """
 
     def __init__(
@@ -92,12 +99,14 @@ class AssociationOpener:
         settings: UpperLayerSettings,
         secure: Callable[[str, IStreamClientEndpoint], IStreamClientEndpoint],
         endpoint: Callable[[str, int], IStreamClientEndpoint] | None = None,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
         self._reactor = reactor
         self._aeTitle = aeTitle
         self._settings = settings
         self._secure = secure
         self._endpoint = endpoint or self._connectTo
+        self._audit = audit
         self._live: WeakSet[Association] = WeakSet()
 
     def _connectTo(self, host: str, port: int) -> IStreamClientEndpoint:
@@ -144,6 +153,7 @@ class AssociationOpener:
             association,
             self._reactor,
             self._settings,
+            self._audit,
         )
         return association.opened
 

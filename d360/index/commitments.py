@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import evolve
@@ -12,20 +13,29 @@ from d360.asynchronous import asynchronous
 from d360.index import sql
 from d360.index.pool import ConnectionPool
 from d360.interfaces import ICommitmentRequests
-from d360.model import CommitmentRequest, Referenced
+from d360.model import CommitmentRequest, PendingCommitment, Referenced
 
 
 def _requestOf(row: Sequence[Any]) -> CommitmentRequest:
-    identifier, aeTitle, transactionUID, attempts, age = row[:5]
-    references: tuple[Referenced, ...] = ()
-    reasons = None
-    if len(row) > 5:
-        classes, instances, found = row[5:]
-        references = tuple(map(Referenced, classes, instances))
-        reasons = None if found is None else tuple(found)
+    identifier, aeTitle, transactionUID, attempts, age, *of = row
+    classes, instances, found = of
     return CommitmentRequest(
-        transactionUID, aeTitle, references, reasons, attempts, age, identifier
+        transactionUID,
+        aeTitle,
+        tuple(map(Referenced, classes, instances)),
+        None if found is None else tuple(found),
+        attempts,
+        age,
+        identifier,
     )
+
+
+def _pendingOf(row: Sequence[Any]) -> PendingCommitment:
+    # Times come in the time zone of the database.
+    values: list[Any] = [
+        value.astimezone(UTC) if isinstance(value, datetime) else value for value in row
+    ]
+    return PendingCommitment(*values)
 
 
 @implementer(ICommitmentRequests)
@@ -50,8 +60,10 @@ class PostgreSQLCommitmentRequests:
         return evolve(request, identifier=rows[0][0]) if rows else None
 
     @asynchronous
-    async def due(self, patience: float) -> CommitmentRequest | None:
-        statement = sql.dueCommitment(patience)
+    async def due(
+        self, patience: float, without: Collection[str] = ()
+    ) -> CommitmentRequest | None:
+        statement = sql.dueCommitment(patience, list(without))
         rows = await self._pool.query("due commitment", statement, repeatable=False)
         return _requestOf(rows[0]) if rows else None
 
@@ -61,9 +73,19 @@ class PostgreSQLCommitmentRequests:
         return bool(await self._pool.query("renew commitment", statement))
 
     @asynchronous
-    async def postpone(self, identifier: int, patience: float) -> None:
-        statement = sql.postponeCommitment(identifier, patience)
+    async def postpone(self, identifier: int, patience: float, why: str = "") -> None:
+        statement = sql.postponeCommitment(identifier, patience, why)
         await self._pool.query("postpone commitment", statement)
+
+    @asynchronous
+    async def putOff(self, aeTitle: str, patience: float) -> None:
+        statement = sql.putOffCommitments(aeTitle, patience)
+        await self._pool.query("put off commitments", statement)
+
+    @asynchronous
+    async def retry(self, identifier: int) -> bool:
+        statement = sql.retryCommitment(identifier)
+        return bool(await self._pool.query("retry commitment", statement))
 
     @asynchronous
     async def checked(self, identifier: int, reasons: Sequence[int]) -> None:
@@ -71,10 +93,11 @@ class PostgreSQLCommitmentRequests:
         await self._pool.query("commitment checked", statement)
 
     @asynchronous
-    async def remove(self, identifier: int) -> None:
-        await self._pool.query("remove commitment", sql.removeCommitment(identifier))
+    async def remove(self, identifier: int) -> bool:
+        statement = sql.removeCommitment(identifier)
+        return bool(await self._pool.query("remove commitment", statement))
 
     @asynchronous
-    async def all(self, count: int) -> tuple[CommitmentRequest, ...]:
+    async def all(self, count: int) -> tuple[PendingCommitment, ...]:
         rows = await self._pool.query("commitments", sql.commitments(count))
-        return tuple(_requestOf(row) for row in rows)
+        return tuple(map(_pendingOf, rows))

@@ -485,6 +485,9 @@ _REFERENCES = (
     f" - interval '{_CHECK_HOLDS} seconds' THEN reasons END"
 )
 
+#: Whoever saw to one that is due again has had his time.
+_UNDER_WAY = "(failure IS NULL AND due_at > now())"
+
 
 def addCommitment(
     aeTitle: str,
@@ -507,7 +510,8 @@ def addCommitment(
         " sop_class_uids = excluded.sop_class_uids,"
         " sop_instance_uids = excluded.sop_instance_uids, reasons = NULL,"
         " checked_at = NULL, attempts = 0, received_at = excluded.received_at,"
-        " due_at = excluded.due_at RETURNING identifier",
+        " due_at = excluded.due_at, failed_at = NULL, failure = NULL"
+        " RETURNING identifier",
         (
             aeTitle,
             transactionUID,
@@ -520,15 +524,20 @@ def addCommitment(
     )
 
 
-def dueCommitment(patience: float) -> Statement:
-    """One that is due, which is put off by C{patience} seconds."""
+def dueCommitment(patience: float, without: list[str]) -> Statement:
+    """
+    One that is due, which is put off by C{patience} seconds.
+
+    @param without: AE titles whose are left out.
+    """
     return Statement(
         "UPDATE commitment_requests SET attempts = attempts + 1,"
-        " due_at = now() + %s * interval '1 second' WHERE identifier ="
-        " (SELECT identifier FROM commitment_requests WHERE due_at <= now()"
+        " due_at = now() + %s * interval '1 second', failure = NULL"
+        " WHERE identifier = (SELECT identifier FROM commitment_requests"
+        " WHERE due_at <= now() AND ae_title <> ALL(%s::text[])"
         " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
         f" RETURNING {_COMMITMENT}, {_REFERENCES}",
-        (patience,),
+        (patience, without),
     )
 
 
@@ -541,12 +550,33 @@ def renewCommitment(identifier: int, attempts: int, patience: float) -> Statemen
     )
 
 
-def postponeCommitment(identifier: int, patience: float) -> Statement:
-    """Have it due later."""
+def postponeCommitment(identifier: int, patience: float, why: str) -> Statement:
+    """Have it due later; nobody sees to it until then."""
     return Statement(
-        "UPDATE commitment_requests SET due_at = now() + %s * interval '1 second'"
+        "UPDATE commitment_requests SET due_at = now() + %s * interval '1 second',"
+        " failure = %s, failed_at = CASE %s WHEN '' THEN failed_at ELSE now() END"
         " WHERE identifier = %s RETURNING identifier",
-        (patience, identifier),
+        (patience, why, why, identifier),
+    )
+
+
+def putOffCommitments(aeTitle: str, patience: float) -> Statement:
+    """Have those of an AE title that nobody sees to due not before."""
+    return Statement(
+        "UPDATE commitment_requests SET"
+        " due_at = greatest(due_at, now() + %s * interval '1 second')"
+        f" WHERE ae_title = %s AND NOT {_UNDER_WAY} RETURNING identifier",
+        (patience, aeTitle),
+    )
+
+
+def retryCommitment(identifier: int) -> Statement:
+    """Have it due now, unless somebody sees to it; a row if it is there."""
+    return Statement(
+        "UPDATE commitment_requests SET"
+        f" due_at = CASE WHEN {_UNDER_WAY} THEN due_at ELSE now() END"
+        " WHERE identifier = %s RETURNING identifier",
+        (identifier,),
     )
 
 
@@ -568,8 +598,10 @@ def removeCommitment(identifier: int) -> Statement:
 
 
 def commitments(count: int) -> Statement:
-    """The oldest ones, without their instances."""
+    """The oldest ones, as people are shown them."""
     return Statement(
-        f"SELECT {_COMMITMENT} FROM commitment_requests ORDER BY identifier LIMIT %s",
+        "SELECT identifier, ae_title, transaction_uid, instances, attempts,"
+        f" received_at, due_at, {_UNDER_WAY}, failed_at, coalesce(failure, '')"
+        " FROM commitment_requests ORDER BY identifier LIMIT %s",
         (count,),
     )

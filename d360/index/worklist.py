@@ -380,20 +380,29 @@ class PostgreSQLWorklist:
         return removed is not None
 
     @asynchronous
-    async def removeOld(self, before: date) -> int:
-        removed = await self._call(
+    async def removeOld(self, before: date, count: int) -> tuple[WorklistItem, ...]:
+        return await self._remove(
             "worklist: remove old",
-            "remove_old_worklist_items(%s)",
+            "remove_old_worklist_items(%s, %s)",
             before.strftime("%Y%m%d"),
+            count,
         )
-        return int(removed)
 
     @asynchronous
-    async def removeArrived(self) -> int:
-        removed = await self._call(
-            "worklist: remove arrived", "remove_arrived_worklist_items()"
+    async def removeArrived(self, count: int) -> tuple[WorklistItem, ...]:
+        return await self._remove(
+            "worklist: remove arrived", "remove_arrived_worklist_items(%s)", count
         )
-        return int(removed)
+
+    @asynchronous
+    async def _remove(
+        self, name: str, function: str, *arguments: Any
+    ) -> tuple[WorklistItem, ...]:
+        statement = Statement(
+            f"SELECT identifier, version, attributes FROM {function}", arguments
+        )
+        rows = await self._writing.query(name, statement, repeatable=False)
+        return tuple(WorklistItem(*row) for row in rows)
 
     @asynchronous
     async def _call(self, name: str, function: str, *arguments: Any) -> Any:

@@ -1,91 +1,73 @@
 """
-What a storage commitment that was asked for comes to (PS3.4 J.3.3): each
-instance's file is read and compared with its digest, and the requestor is told
-by an N-EVENT-REPORT which of them we have for good, and which not and why.
+What a storage commitment that was asked for comes to (PS3.4 J.3.3): its instances
+are checked, and the requestor is told which of them we have for good, and which
+not and why.
 
 It is told over the association that it asked over, if that is still open, else
 over one of ours, with the remote AE of its AE title; again and again if that
-fails, also after a restart.
+fails, also after a restart. One that cannot be told makes nobody else wait: there
+is one association of ours with an AE at a time, and each has a time of its own at
+which it is tried again. Nor do one's many files: those of one request at a time are
+read for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, KeysView
+from typing import Any, Generic, TypeVar
 
-from attrs import evolve
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-from pydicom.uid import UID
+from attrs import define, evolve, field
 from twisted.internet.defer import (
     Deferred,
     DeferredList,
+    DeferredLock,
     DeferredSemaphore,
     fail,
     succeed,
 )
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
-from d360.attributes import Level
-from d360.dimse import status
-from d360.errors import (
-    ArchiveError,
-    AssociationEnded,
-    AssociationRejected,
-    DatabaseError,
-)
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import Peer
+from d360.errors import DatabaseError
 from d360.interfaces import (
     IArchive,
     IAssociation,
     IAssociationOpener,
+    IAudit,
     ICommitmentRequests,
-    IDatasetReader,
     IIndex,
     IRemoteAEs,
 )
 from d360.logs import Logger
 from d360.model import (
-    AnyOf,
-    Command,
+    CommitmentFinding,
     CommitmentRequest,
     PresentationContext,
-    Query,
-    Referenced,
     RemoteAE,
-    StoredInstance,
 )
-from d360.services import transfersyntaxes
 from d360.services.commitment import LEASE
-from d360.services.selection import UNIQUE_KEYS
-from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from d360.services.commitmentchecks import CommitmentChecks, Pace
+from d360.services.commitmentreports import CommitmentReports, NotTold, Unreachable
 
-_N_EVENT_REPORT = 0x0100
-
-#: PS3.4 Table J.3-3, by whether any instance is not kept.
-_EVENT_TYPES = {False: 1, True: 2}
-
-#: Requests that are seen to at the same time.
+#: Requests whose files are read at the same time.
 AT_ONCE = 4
 
-#: Requests that wait for that in memory; further ones do in the database, and
-#: are told of over associations of ours.
-MAX_WAITING = 16
+#: Instances of requests that were just asked for and are seen to at the same time, in
+#: all and of one AE; of each request as if it had so many at least. Further ones wait
+#: in the database, and are told of over associations of ours.
+MOST = 200_000
+MOST_OF_ONE = 50_000
+LEAST = 500
 
-#: Instances that the index is asked for at once.
-_TOGETHER = 500
+#: AEs that are seen to at the same time of what was in the database.
+MOST_LOOKING = 16
 
 #: Seconds between looks for requests that are due.
 INTERVAL = 15.0
-
-#: Seconds that the requestor has for the end of what else it does on the
-#: association it asked over, and for its response.
-IDLE_PATIENCE = 10.0
-PATIENCE = 60.0
 
 #: Seconds to the next attempt, doubled up to the last, and after how many
 #: nobody is told any more.
@@ -93,65 +75,49 @@ FIRST_DELAY = 60.0
 LAST_DELAY = 3600.0
 GIVE_UP = 7 * 86400.0
 
-_PROPOSED = (
-    transfersyntaxes.EXPLICIT_VR_LITTLE_ENDIAN,
-    transfersyntaxes.IMPLICIT_VR_LITTLE_ENDIAN,
-)
+
+K = TypeVar("K")
 
 
-class _NotTold(Exception):
-    """The requestor could not be told; the message says why."""
+class _Taken(Exception):
+    """Somebody else sees to it, or nobody has to any more."""
 
 
-@implementer(IDatasetReader)
-class _Encoded:
-    """A data set that is in memory."""
+@define(eq=False)
+class _Line:
+    """Who waits for something."""
 
-    def __init__(self, data: bytes) -> None:
-        self.size = len(data)
-        self._rest = memoryview(data)
-
-    def read(self, count: int) -> Deferred[bytes | memoryview]:
-        piece, self._rest = self._rest[:count], self._rest[count:]
-        return succeed(piece)
-
-    def close(self) -> None:
-        """There is nothing to close."""
+    turn: DeferredLock = field(factory=DeferredLock)
+    count: int = 0
 
 
-def encodeReport(
-    request: CommitmentRequest, aeTitle: str, transferSyntax: str
-) -> bytes:
+class _Lines(Generic[K]):
     """
-    The Event Information of PS3.4 Table J.3-4. Blocks: for a thread.
+    Does one thing at a time with each AE, or each association.
 
-    @param request: with its reasons.
-    @param aeTitle: ours, from which the instances can be retrieved.
+    @ivar busy: those with which something is done.
     """
-    assert request.reasons is not None
-    dataset = Dataset()
-    dataset.TransactionUID = request.transactionUID
-    dataset.RetrieveAETitle = aeTitle
-    kept, failed = [], []
-    for reference, reason in zip(request.references, request.reasons, strict=True):
-        item = Dataset()
-        item.ReferencedSOPClassUID = reference.SOPClassUID
-        item.ReferencedSOPInstanceUID = reference.SOPInstanceUID
-        if reason:
-            item.FailureReason = reason
-            failed.append(item)
-        else:
-            kept.append(item)
-    if kept:
-        dataset.ReferencedSOPSequence = kept
-    if failed:
-        dataset.FailedSOPSequence = failed
-    syntax = UID(transferSyntax)
-    output = DicomBytesIO()
-    output.is_implicit_VR = syntax.is_implicit_VR
-    output.is_little_endian = syntax.is_little_endian
-    write_dataset(output, dataset)
-    return output.getvalue()
+
+    def __init__(self) -> None:
+        self._lines: dict[K, _Line] = {}
+        self.busy: KeysView[K] = self._lines.keys()
+
+    @asynchronous
+    async def run(self, key: K, do: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something with one, when it is its turn."""
+        line = self._lines.setdefault(key, _Line())
+        line.count += 1
+        try:
+            return await line.turn.run(do, *arguments)
+        finally:
+            line.count -= 1
+            if not line.count:
+                del self._lines[key]
+
+
+def _delayAfter(attempts: int) -> float:
+    """Seconds to the next one."""
+    return min(FIRST_DELAY * 2.0 ** min(attempts, 10), LAST_DELAY)
 
 
 class Commitments:
@@ -174,20 +140,28 @@ class Commitments:
         clock: IReactorTime,
         aeTitle: str,
         inThread: Callable[..., Deferred[Any]],
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
         self._requests = requests
-        self._archive = archive
-        self._index = index
+        self._checks = CommitmentChecks(archive, index)
         self._remoteAEs = remoteAEs
-        self._opener = opener
+        self._reports = CommitmentReports(opener, clock, aeTitle, inThread)
         self._clock = clock
-        self._aeTitle = aeTitle
-        self._inThread = inThread
-        self._turns = DeferredSemaphore(AT_ONCE)
+        self._audit = audit
+        self._reading = DeferredSemaphore(AT_ONCE)
+        self._checking: _Lines[str] = _Lines()
+        self._tellingThere: _Lines[IAssociation] = _Lines()
+        self._telling: _Lines[str] = _Lines()
         self._underWay: set[Deferred[Any]] = set()
         self._call: IDelayedCall | None = None
-        # Who could not be told in this look: not to wait for them again and again.
-        self._away: set[str] = set()
+        # Of those that were just asked for, how many instances there are of each AE.
+        self._begun: Counter[str] = Counter()
+        # Whose requests are seen to that were in the database.
+        self._lookedAt: set[str] = set()
+        self._looking = 0
+        self._asking = DeferredLock()
+        # How often in succession a remote AE could not be told.
+        self._failures: Counter[str] = Counter()
         self._stopped = False
 
     # --- what is seen to
@@ -199,21 +173,39 @@ class Commitments:
         context: PresentationContext,
     ) -> None:
         """See L{d360.services.commitment.ITeller}."""
-        if len(self._underWay) < AT_ONCE + MAX_WAITING:
-            self._goOn(self._turns.run(self._seeTo, request, association, context))
-        else:
+        title, size = request.aeTitle, max(len(request.references), LEAST)
+        isRoom = self._begun.total() + size <= MOST
+        if not isRoom or self._begun[title] + size > MOST_OF_ONE:
             self._goOn(self._requests.postpone(request.identifier, 0))
+            return
+        self._begun[title] += size
+        work = self._seeTo(request, association, context)
+        self._goOn(work.addCallback(lambda _: self._hasEnded(title, size)))
+
+    def _hasEnded(self, title: str, size: int) -> None:
+        self._begun[title] -= size
+        if not self._begun[title]:
+            del self._begun[title]
 
     def start(self) -> None:
         """Look for requests that are due, now and from now on."""
+        self.look()
+
+    def look(self) -> None:
+        """Look for them now, and again in a while."""
+        if self._stopped:
+            return
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = self._clock.callLater(INTERVAL, self.look)
         self._goOn(self._look())
 
     def stop(self) -> Deferred[None]:
         """Begin nothing more; fires when what is under way has ended."""
         self._stopped = True
-        if self._call is not None:
+        if self._call is not None and self._call.active():
             self._call.cancel()
-            self._call = None
+        self._call = None
         return DeferredList(list(self._underWay)).addCallback(lambda _: None)
 
     def _goOn(self, work: Deferred[Any]) -> None:
@@ -229,27 +221,35 @@ class Commitments:
 
     @asynchronous
     async def _look(self) -> None:
-        self._call = None
-        self._away.clear()
+        """
+        See to what is due, one after the other; and as soon as there is one, have
+        others look as well.
+        """
+        if self._looking >= MOST_LOOKING:
+            return
+        self._looking += 1
         try:
-            await DeferredList([self._lookOnce() for _ in range(AT_ONCE)])
-        finally:
-            if not self._stopped:
-                self._call = self._clock.callLater(
-                    INTERVAL, lambda: self._goOn(self._look())
-                )
-
-    @asynchronous
-    async def _lookOnce(self) -> None:
-        """See to what is due, one after the other."""
-        try:
-            while not self._stopped:
-                request = await self._requests.due(LEASE)
-                if request is None:
-                    return
-                await self._seeTo(request, None, None)
+            while request := await self._asking.run(self._next):
+                self._goOn(self._look())
+                try:
+                    await self._seeTo(request, None, None)
+                finally:
+                    self._lookedAt.discard(request.aeTitle)
         except DatabaseError as error:
             self._log.warn("Cannot look for commitments: {why}", why=str(error))
+        finally:
+            self._looking -= 1
+
+    @asynchronous
+    async def _next(self) -> CommitmentRequest | None:
+        """What is due, of an AE that nobody is busy with."""
+        if self._stopped:
+            return None
+        busy = self._lookedAt.union(self._telling.busy)
+        request = await self._requests.due(LEASE, busy)
+        if request is not None:
+            self._lookedAt.add(request.aeTitle)
+        return request
 
     @asynchronous
     async def _seeTo(
@@ -260,14 +260,18 @@ class Commitments:
     ) -> None:
         """Check it, tell, and forget it; or see to it that it is tried again."""
         try:
-            # It may have waited for its turn so long that others had theirs.
-            if self._stopped or not await self._requests.renew(request, LEASE):
-                return
-            if association is None:
-                await self._remoteOf(request)
-            request = await self._check(request)
-            await self._tell(request, association, context)
-            await self._requests.remove(request.identifier)
+            try:
+                await self._checkAndTell(request, association, context)
+            except (_Taken, DatabaseError):
+                raise
+            except NotTold as error:
+                await self._notTold(request, str(error))
+            except Exception:
+                # One must not stand in the way of all others.
+                self._log.failure("storage commitment failed", Failure())
+                await self._notTold(request, "see the log for the error")
+        except _Taken:
+            return
         except DatabaseError as error:
             # The lease brings it up again.
             self._log.warn(
@@ -275,27 +279,55 @@ class Commitments:
                 transaction=request.transactionUID,
                 why=str(error),
             )
-        except _NotTold as error:
-            await self._notTold(request, str(error))
-        except Exception:
-            # One must not stand in the way of all others.
-            self._log.failure("storage commitment failed", Failure())
-            await self._notTold(request, "see the log for the error")
+
+    @asynchronous
+    async def _checkAndTell(
+        self,
+        request: CommitmentRequest,
+        association: IAssociation | None,
+        context: PresentationContext | None,
+    ) -> None:
+        """@raise NotTold: it could not be done."""
+        if association is None:
+            # Before files are read for nobody.
+            await self._remoteOf(request)
+        # So that nobody has all of those who read.
+        finding: CommitmentFinding = await self._checking.run(
+            request.aeTitle, self._reading.run, self._check, request
+        )
+        checked = evolve(request, reasons=finding.reasons)
+        address = await self._tell(checked, association, context)
+        self._audit.committed(
+            Peer(request.aeTitle, address),
+            request.transactionUID,
+            request.references,
+            finding,
+        )
+        await self._requests.remove(request.identifier)
+
+    @asynchronous
+    async def _hold(self, request: CommitmentRequest) -> None:
+        """
+        It may have waited for its turn so long that others had theirs.
+
+        @raise _Taken: they had.
+        @raise NotTold: nothing more is to be begun.
+        """
+        if self._stopped:
+            raise NotTold("the server stops")
+        if not await self._requests.renew(request, LEASE):
+            raise _Taken()
 
     @asynchronous
     async def _remoteOf(self, request: CommitmentRequest) -> RemoteAE:
         """
         Who is to be told.
 
-        @raise _NotTold: nobody, now.
+        @raise NotTold: nobody, now.
         """
-        if self._stopped:
-            raise _NotTold("the server stops")
-        if request.aeTitle in self._away:
-            raise _NotTold("it could not be told of another one just before")
         remote = await self._remoteAEs.get(request.aeTitle)
         if remote is None:
-            raise _NotTold(
+            raise NotTold(
                 "it is none of the remote AEs: d360ctl ae add, or have it keep its "
                 "association open until it is told"
             )
@@ -317,7 +349,7 @@ class Commitments:
             )
             await self._requests.remove(request.identifier)
             return
-        delay = min(FIRST_DELAY * 2 ** min(request.attempts, 10), LAST_DELAY)
+        delay = max(_delayAfter(request.attempts), self._delayOf(request.aeTitle))
         self._log.warn(
             "{title} cannot be told of storage commitment {transaction}, which is "
             "tried again in {seconds:.0f} s: {why}",
@@ -326,87 +358,39 @@ class Commitments:
             seconds=delay,
             why=why,
         )
-        await self._requests.postpone(request.identifier, delay)
+        await self._requests.postpone(request.identifier, delay, why)
+
+    def _delayOf(self, title: str) -> float:
+        """Seconds to the next attempt to tell a remote AE, whatever of."""
+        failures = self._failures[title]
+        return _delayAfter(failures - 1) if failures else 0.0
 
     # --- what we have
 
     @asynchronous
-    async def _check(self, request: CommitmentRequest) -> CommitmentRequest:
-        """It, with the reasons."""
-        if request.reasons is not None:
-            return request
-        # One that is named twice need not be read twice.
-        reasons: dict[Referenced, int] = {}
-        began = self._clock.seconds()
-        for first in range(0, len(request.references), _TOGETHER):
-            some = request.references[first : first + _TOGETHER]
-            stored = await self._find([one.SOPInstanceUID for one in some])
-            for one in some:
-                if self._stopped:
-                    raise _NotTold("the server stops")
-                if one not in reasons:
-                    reasons[one] = await self._reasonOf(one, stored)
-                if self._clock.seconds() - began > LEASE / 4:
-                    began = self._clock.seconds()
-                    await self._requests.renew(request, LEASE)
-        found = tuple(reasons[one] for one in request.references)
-        await self._requests.checked(request.identifier, found)
-        return evolve(request, reasons=found)
-
-    @asynchronous
-    async def _find(self, instances: Sequence[str]) -> dict[str, StoredInstance]:
-        key = AnyOf(UNIQUE_KEYS[Level.IMAGE], tuple(dict.fromkeys(instances)))
-        batches = self._index.locate(Query(Level.IMAGE, (key,)))
-        found: dict[str, StoredInstance] = {}
-        try:
-            while batch := await batches.nextBatch():
-                found |= {one.SOPInstanceUID: one for one in batch}
-        finally:
-            batches.close()
-        return found
-
-    @asynchronous
-    async def _reasonOf(
-        self, reference: Referenced, found: dict[str, StoredInstance]
-    ) -> int:
-        """0, or why it is not kept (PS3.3 C.14.1.1)."""
-        stored = found.get(reference.SOPInstanceUID)
-        if stored is None:
-            return status.NO_SUCH_SOP_INSTANCE
-        if stored.SOPClassUID != reference.SOPClassUID:
-            return status.CLASS_INSTANCE_CONFLICT
-        if await self._isKept(stored):
-            return status.SUCCESS
-        # It may have been replaced since it was found.
-        again = (await self._find([reference.SOPInstanceUID])).get(
-            reference.SOPInstanceUID
+    async def _check(self, request: CommitmentRequest) -> CommitmentFinding:
+        await self._hold(request)
+        finding = await self._checks.check(
+            request.references, self._paceOf(request), request.reasons
         )
-        if again is None:
-            return status.NO_SUCH_SOP_INSTANCE
-        if again != stored and await self._isKept(again):
-            return status.SUCCESS
-        self._log.error(
-            "The file of {instance} is gone or damaged: {path}; restore it from a "
-            "backup, or have the instance sent again",
-            instance=reference.SOPInstanceUID,
-            path=again.location.path,
-        )
-        return status.PROCESSING_FAILURE
+        if request.reasons is None:
+            await self._requests.checked(request.identifier, finding.reasons)
+        return finding
 
-    @asynchronous
-    async def _isKept(self, stored: StoredInstance) -> bool:
-        try:
-            await self._archive.examine(
-                stored.location, stored.size, stored.digest, self._pace
-            )
-            # One that is on its way may be whole and not durable yet.
-            await self._archive.sync(stored.location)
-        except ArchiveError:
-            return False
-        return True
+    def _paceOf(self, request: CommitmentRequest) -> Pace:
+        """Holds it while it is checked."""
+        held = self._clock.seconds()
 
-    def _pace(self, count: int) -> Deferred[None]:
-        return fail(_NotTold("the server stops")) if self._stopped else succeed(None)
+        def pace(count: int) -> Deferred[None]:
+            nonlocal held
+            if self._stopped:
+                return fail(NotTold("the server stops"))
+            if self._clock.seconds() - held < LEASE / 4:
+                return succeed(None)
+            held = self._clock.seconds()
+            return self._hold(request)
+
+        return pace
 
     # --- who is told
 
@@ -416,104 +400,60 @@ class Commitments:
         request: CommitmentRequest,
         association: IAssociation | None,
         context: PresentationContext | None,
-    ) -> None:
+    ) -> str:
         """
-        @raise _NotTold: it could not be done.
+        Fires with the address of who was told.
+
+        @raise NotTold: it could not be done.
         """
         if association is not None and context is not None:
-            data = await self._encode(request, context)
-            await self._untilIdle(association)
-            if association.isIdle:
-                try:
-                    await self._report(request, association, context, data)
-                    return
-                except _NotTold as error:
-                    self._log.info(
-                        "{title} is told over an association of ours: {why}",
-                        title=request.aeTitle,
-                        why=str(error),
-                    )
-        remote = await self._remoteOf(request)
-        try:
-            await self._tellAt(remote, request)
-        except _NotTold:
-            self._away.add(request.aeTitle)
-            raise
-
-    @asynchronous
-    async def _untilIdle(self, association: IAssociation) -> None:
-        """Unless it ends, or takes too long."""
-        deadline = self._clock.seconds() + IDLE_PATIENCE
-        while association.isOpen and not association.isIdle:
-            if self._clock.seconds() >= deadline or self._stopped:
-                return
-            await deferLater(self._clock, 0.1)
-
-    @asynchronous
-    async def _tellAt(self, remote: RemoteAE, request: CommitmentRequest) -> None:
-        try:
-            association = await self._opener.open(
-                remote, [(STORAGE_COMMITMENT, _PROPOSED)], (STORAGE_COMMITMENT,)
-            )
-        except (AssociationRejected, AssociationEnded) as error:
-            raise _NotTold(f"{remote.host}, port {remote.port}: {error}") from None
-        try:
-            contexts = tuple(association.established.contexts.values())
-            if not contexts:
-                raise _NotTold("it does not accept Storage Commitment")
-            data = await self._encode(request, contexts[0])
-            await self._report(request, association, contexts[0], data)
-        finally:
-            await association.release()
-
-    def _encode(
-        self, request: CommitmentRequest, context: PresentationContext
-    ) -> Deferred[bytes]:
-        return self._inThread(
-            encodeReport, request, self._aeTitle, context.transferSyntax
+            try:
+                await self._tellingThere.run(
+                    association, self._tellThere, request, association, context
+                )
+                return association.established.peer
+            except NotTold as error:
+                self._log.info(
+                    "{title} is told over an association of ours: {why}",
+                    title=request.aeTitle,
+                    why=str(error),
+                )
+        title, failures = request.aeTitle, self._failures[request.aeTitle]
+        address: str = await self._telling.run(
+            title, self._tellInTurn, request, failures
         )
+        return address
 
     @asynchronous
-    async def _report(
+    async def _tellThere(
         self,
         request: CommitmentRequest,
         association: IAssociation,
         context: PresentationContext,
-        data: bytes,
     ) -> None:
-        """
-        Send the N-EVENT-REPORT (PS3.7 10.1.1). The association is idle.
-
-        @raise _NotTold: it was not taken.
-        """
-        assert request.reasons is not None
-        command = Command(
-            _N_EVENT_REPORT,
-            AffectedSOPClassUID=STORAGE_COMMITMENT,
-            AffectedSOPInstanceUID=STORAGE_COMMITMENT_INSTANCE,
-            EventTypeID=_EVENT_TYPES[any(request.reasons)],
+        await self._hold(request)
+        await self._reports.tellThere(
+            request, association, context, lambda: self._stopped
         )
-        why = f"no response to N-EVENT-REPORT within {PATIENCE:.0f} s"
-        guard = self._clock.callLater(PATIENCE, association.abort, why)
+
+    @asynchronous
+    async def _tellInTurn(self, request: CommitmentRequest, failures: int) -> str:
+        """
+        @param failures: those before it waited for its turn.
+        """
+        title = request.aeTitle
+        await self._hold(request)
+        remote = await self._remoteOf(request)
+        if self._failures[title] > failures:
+            raise NotTold("it could not be told of another one just before")
+        if self._stopped:
+            # Nobody would end the association.
+            raise NotTold("the server stops")
         try:
-            response = await association.request(context, command, _Encoded(data))
-        except AssociationEnded as error:
-            raise _NotTold(str(error) if guard.active() else why) from None
-        finally:
-            if guard.active():
-                guard.cancel()
-        if response.Status is None or not _isTaken(response.Status):
-            raise _NotTold(f"it answers with status {response.Status or 0:04X}")
-        failed = sum(map(bool, request.reasons))
-        self._log.info(
-            "{title} is told of storage commitment {transaction}: {kept} instances "
-            "kept, {failed} not",
-            title=request.aeTitle,
-            transaction=request.transactionUID,
-            kept=len(request.reasons) - failed,
-            failed=failed,
-        )
-
-
-def _isTaken(code: int) -> bool:
-    return code == status.SUCCESS or status.isWarning(code)
+            await self._reports.tellAt(remote, request)
+        except Unreachable:
+            self._failures[title] += 1
+            await self._requests.putOff(title, self._delayOf(title))
+            raise
+        del self._failures[title]
+        return remote.host

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
 from d360.attributes import Level
+from d360.audit.null import NULL_AUDIT
 from d360.errors import (
     ArchiveError,
     DatabaseError,
@@ -29,7 +30,7 @@ from d360.errors import (
     FileDamaged,
     FileMissing,
 )
-from d360.interfaces import IArchive, IIndex, IVerify
+from d360.interfaces import IArchive, IAudit, IIndex, IVerify
 from d360.logs import Logger
 from d360.model import (
     AnyOf,
@@ -135,7 +136,9 @@ class Verify:
         index: IIndex,
         clock: IReactorTime,
         concurrency: int = 4,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
+        self._audit = audit
         self._archive = archive
         self._index = index
         self._clock = clock
@@ -361,6 +364,8 @@ class Verify:
         now = self._now()
         if len(now.findings) < MAX_FINDINGS:
             self._progress = evolve(now, findings=(*now.findings, finding))
+            # Of a whole disk that is gone the audit trail need not be full.
+            self._audit.damaged(finding)
         self._log.error(
             "The file {path} of {instance} is {state}: {why}; restore it from the "
             "backup, or have the instance sent again",

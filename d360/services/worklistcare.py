@@ -5,18 +5,26 @@ arrived, or that are old, are removed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
+from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from d360.asynchronous import asynchronous
+from d360.audit.null import NULL_AUDIT
+from d360.audit.values import Action, studyOfItem
 from d360.errors import DatabaseError
-from d360.interfaces import IWorklist
+from d360.interfaces import IAudit, IWorklist
 from d360.logs import Logger
+from d360.model import WorklistItem
 
 #: Seconds from one look to the next.
 INTERVAL = 300.0
+
+#: Items that are removed at a time.
+_TOGETHER = 100
 
 
 class WorklistCare:
@@ -37,8 +45,10 @@ class WorklistCare:
         clock: IReactorTime,
         removeArrived: bool,
         removeAfterDays: int,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
         self._worklist = worklist
+        self._audit = audit
         self._clock = clock
         self._removeArrived = removeArrived
         self._removeAfterDays = removeAfterDays
@@ -68,20 +78,36 @@ class WorklistCare:
     async def _remove(self) -> None:
         try:
             if self._removeArrived:
-                removed = await self._worklist.removeArrived()
-                self._report(removed, "whose study has arrived")
-            if self._removeAfterDays and not self._stopped:
+                await self._removeAll(
+                    self._worklist.removeArrived, "whose study has arrived"
+                )
+            if self._removeAfterDays:
                 today = date.fromtimestamp(self._clock.seconds())
                 before = today - timedelta(days=self._removeAfterDays)
-                removed = await self._worklist.removeOld(before)
-                self._report(removed, "that are old")
+                await self._removeAll(
+                    partial(self._worklist.removeOld, before), "that are old"
+                )
         except DatabaseError as error:
             self._log.warn("Cannot remove worklist items yet: {why}", why=str(error))
 
-    def _report(self, removed: int, which: str) -> None:
-        if removed:
+    @asynchronous
+    async def _removeAll(
+        self, remove: Callable[[int], Deferred[tuple[WorklistItem, ...]]], which: str
+    ) -> None:
+        """
+        @param remove: so many at most; says which.
+        """
+        count, removed = 0, _TOGETHER
+        while removed == _TOGETHER and not self._stopped:
+            items = await remove(_TOGETHER)
+            for item in items:
+                study = studyOfItem(item.attributes)
+                self._audit.worklistUsed(None, Action.DELETE, study)
+            removed = len(items)
+            count += removed
+        if count:
             self._log.info(
-                "Removed {count} worklist items {which}", count=removed, which=which
+                "Removed {count} worklist items {which}", count=count, which=which
             )
 
     def stop(self) -> Deferred[None]:

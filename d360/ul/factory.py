@@ -16,9 +16,11 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory, ServerFactory
 from zope.interface import implementer
 
+from d360.audit.null import NULL_AUDIT
 from d360.interfaces import (
     IAdmission,
     IAssociations,
+    IAudit,
     IMetrics,
     ISupportedSyntaxes,
     IUpperLayerUser,
@@ -79,15 +81,17 @@ class UpperLayerFactory(ServerFactory):
         settings: UpperLayerSettings | None = None,
         metrics: IMetrics = NULL_METRICS,
         changed: Callable[[], None] = lambda: None,
+        audit: IAudit = NULL_AUDIT,
     ) -> None:
         """
         @param buildUser: makes the service user of one association, when that
             is accepted and not before.
         @param changed: see L{OpenAssociations}.
+        @param audit: is told of who was turned away.
         """
         self._associations = OpenAssociations(changed)
         self._role = Acceptor(
-            buildUser, admission, supported, self._associations, metrics
+            buildUser, admission, supported, self._associations, metrics, audit
         )
         self._clock = clock
         self._turns = Turns(clock)
@@ -162,6 +166,7 @@ def requestAssociation(
     user: IUpperLayerUser,
     clock: IReactorTime,
     settings: UpperLayerSettings | None = None,
+    audit: IAudit = NULL_AUDIT,
 ) -> UpperLayerProtocol:
     """
     Request an association (PS3.8 7.1).
@@ -171,6 +176,7 @@ def requestAssociation(
     @param user: is told that the association is established, or how it ended
         before: L{AssociationRejected}, L{AssociationAborted} or
         L{ConnectionClosed}.
+    @param audit: is told if the acceptor is not who it should be.
     @return: the association under way, which can be aborted.
     """
     settings = settings or UpperLayerSettings()
@@ -185,6 +191,8 @@ def requestAssociation(
         connecting: Deferred[Any] = endpoint.connect(_Once(protocol))
         return connecting
 
-    protocol = UpperLayerProtocol(Requestor(ours, user, connect), clock, settings)
+    protocol = UpperLayerProtocol(
+        Requestor(ours, user, connect, audit), clock, settings
+    )
     protocol.open()
     return protocol

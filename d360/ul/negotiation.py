@@ -48,6 +48,14 @@ def refusal(request: AssociationRequest) -> AssociationRejected | None:
     return None
 
 
+def isOfNames(rejection: AssociationRejected) -> bool:
+    """
+    Whether a requestor was rejected for who it is, or whom it calls (PS3.8 Table
+    9-21: the calling or the called AE title is not recognized).
+    """
+    return (rejection.result, rejection.source) == (1, 1) and rejection.reason in (3, 7)
+
+
 def isAETitle(title: str) -> bool:
     """
     Whether text without padding is an AE title: the default character

@@ -14,13 +14,19 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from d360.audit.values import Peer
 from d360.errors import AssociationAborted, ConnectionClosed, PDUError
 from d360.interfaces import IUpperLayer
 from d360.model import EstablishedAssociation, Fragment
 from d360.ul import framing, negotiation, pdus
 from d360.ul.fsm import OVER
 from d360.ul.roles import Acceptor, IConnection, Role
-from d360.ul.security import describe, explain, fingerprintOf
+from d360.ul.security import (
+    describe,
+    explain,
+    fingerprintOf,
+    isAboutCertificates,
+)
 from d360.ul.settings import UpperLayerSettings
 from d360.ul.silence import WatchedProducer
 from d360.ul.steps import NO_REASON, SERVICE_USER, AssociationSteps
@@ -136,6 +142,11 @@ class UpperLayerProtocol(AssociationSteps):
         insecure = explain(reason.value)
         if insecure is None:
             return reason.getErrorMessage()
+        if isAboutCertificates(reason.value):
+            # Who calls us has not said yet who he is.
+            role = self._role
+            title = "" if isinstance(role, Acceptor) else role.request.calledAETitle
+            role.audit.refused(Peer(title, self._peer), insecure)
         if self._request is None:
             # The end of a connection without an association is not logged, but
             # here somebody tried, and will ask why it does not work.

@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import Attribute, Interface, implementer
 
+from d360.audit.null import NULL_AUDIT
 from d360.interfaces import (
     IAdmission,
     IAssociations,
+    IAudit,
     IMetrics,
     ISupportedSyntaxes,
     IUpperLayerUser,
@@ -102,6 +104,7 @@ class Acceptor:
     supported: ISupportedSyntaxes
     associations: OpenAssociations = field(factory=OpenAssociations)
     metrics: IMetrics = NULL_METRICS
+    audit: IAudit = NULL_AUDIT
 
 
 @frozen
@@ -116,6 +119,7 @@ class Requestor:
     request: AssociationRequest
     user: IUpperLayerUser
     connect: Callable[[IProtocol], Deferred[Any]]
+    audit: IAudit = NULL_AUDIT
 
 
 Role = Union[Acceptor, Requestor]

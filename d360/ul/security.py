@@ -46,6 +46,19 @@ def explain(error: BaseException | None) -> str | None:
     return f"TLS: {reason}"
 
 
+def isAboutCertificates(error: BaseException | None) -> bool:
+    """
+    Whether TLS has ended a connection because one side does not trust what the
+    other has shown, or has shown nothing.
+    """
+    if isinstance(error, VerificationError):
+        return True
+    if not isinstance(error, SSL.Error):
+        return False
+    reason = _reasonOf(error)
+    return "certificate" in reason or "unknown ca" in reason
+
+
 def _reasonOf(error: SSL.Error) -> str:
     """OpenSSL's own words."""
     try:

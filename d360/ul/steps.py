@@ -17,6 +17,7 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from d360.audit.values import Peer
 from d360.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -259,6 +260,10 @@ class AssociationSteps(Protocol):
                 refused=refused,
                 **self._fields(),
             )
+            self._role.audit.notPermitted(
+                self._caller(),
+                f"may not use {refused} of the presentation contexts that it proposes",
+            )
         try:
             self._user = self._role.buildUser()
         except Exception:
@@ -273,6 +278,8 @@ class AssociationSteps(Protocol):
         self._role.metrics.associationRejected(
             rejection.result, rejection.source, rejection.reason
         )
+        if negotiation.isOfNames(rejection):
+            self._role.audit.refused(self._caller(), str(rejection))
         self._ending = rejection
         self._send(pdus.encodeRejection(rejection))
 
@@ -395,6 +402,11 @@ class AssociationSteps(Protocol):
 
     def ignorePDU(self, argument: Any) -> None:
         """It was read, and that is all."""
+
+    def _caller(self) -> Peer:
+        """Who has requested the association, as far as it is known."""
+        title = self._request.callingAETitle if self._request else ""
+        return Peer(title, self._peer)
 
     # --- the beginning and the end -------------------------------------------
 

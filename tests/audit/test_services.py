@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from d360.audit.services import AuditedAdmission, AuditedService, AuditedServices
+from d360.audit.services import AuditedService, AuditedServices
 from d360.audit.values import Peer
-from d360.errors import AssociationAborted, AssociationRejected, DIMSEError
-from d360.interfaces import IAdmission, IOperation, IServiceClass
-from d360.model import AssociationRequest, Command
+from d360.errors import AssociationAborted, DIMSEError
+from d360.interfaces import IOperation, IServiceClass
+from d360.model import Command
 from tests.contracts.archive import checkSignatures
 from tests.contracts.audit import FIND
 from tests.contracts.memoryaudit import MemoryAudit
@@ -124,41 +124,3 @@ class ServiceTests(SynchronousTestCase):
         found = services.serviceFor(FIND.abstractSyntax)
         self.assertIsInstance(found, AuditedService)
         self.assertIs(services.serviceFor(FIND.abstractSyntax), found)
-
-
-class AdmissionTests(SynchronousTestCase):
-    """Who was turned away."""
-
-    def admit(self, answer: Deferred[None]) -> tuple[MemoryAudit, Deferred[None]]:
-        @implementer(IAdmission)
-        class Admission:
-            def admit(self, request: AssociationRequest, live: int) -> Deferred[None]:
-                return answer
-
-        audit = MemoryAudit()
-        audited = AuditedAdmission(Admission(), audit)
-        verifyObject(IAdmission, audited)
-        checkSignatures(self, IAdmission, audited)
-        request = AssociationRequest("MODALITY", "D360PACS", (), peer="192.0.2.7")
-        return audit, audited.admit(request, 0)
-
-    def test_admitted(self) -> None:
-        """Who is admitted is told of by what he does."""
-        audit, admitted = self.admit(succeed(None))
-        self.successResultOf(admitted)
-        self.assertEqual(audit.calls, [])
-
-    def test_rejected(self) -> None:
-        """An alert, and the peer gets its answer."""
-        audit, admitted = self.admit(fail(AssociationRejected(1, 1, 3, "not known")))
-        error = self.failureResultOf(admitted, AssociationRejected).value
-        self.assertEqual(error.reason, 3)
-        self.assertEqual(
-            audit.calls, [("refused", MODALITY, "rejected 1,1,3 not known")]
-        )
-
-    def test_forTheMoment(self) -> None:
-        """No alert: the peer has done nothing wrong."""
-        audit, admitted = self.admit(fail(AssociationRejected(2, 3, 2, "full")))
-        self.failureResultOf(admitted, AssociationRejected)
-        self.assertEqual(audit.calls, [])

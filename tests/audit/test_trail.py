@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from d360.attributes import Level
-from d360.audit.events import Ourselves
+from d360.audit.events import MAX_INSTANCES, Ourselves
 from d360.audit.gathering import REPEATING
 from d360.audit.messages import AuditSource
 from d360.audit.null import NULL_AUDIT
@@ -19,7 +19,14 @@ from d360.audit.trail import PATIENCE, AuditTrail
 from d360.audit.values import Action, AuditedInstance, AuditedStudy, Peer
 from d360.audit.writer import AuditWriter
 from d360.errors import AssociationReleased, DatabaseUnavailable
-from d360.model import Outcome, Query, StoredInstance
+from d360.model import (
+    CommitmentFinding,
+    FileState,
+    Finding,
+    Outcome,
+    Query,
+    Referenced,
+)
 from tests.audit.reading import Read
 from tests.audit.test_writer import HEADER, MemoryFile
 from tests.contracts.audit import (
@@ -50,11 +57,10 @@ class MemoryOrigins:
         self.answer: Deferred[Any] | None = None
 
     def studiesOf(
-        self, instances: Iterable[StoredInstance]
+        self, folders: Mapping[str, str]
     ) -> Deferred[dict[str, AuditedStudy]]:
         if self.answer is not None:
             return self.answer
-        folders = {folderOf(one) for one in instances}
         return succeed(
             {one: AuditedStudy(one.split("/")[1], "4711", "Rossi^A") for one in folders}
         )
@@ -187,6 +193,88 @@ class TrailTests(SynchronousTestCase, AuditContract):
             ],
         )
 
+    def committed(self, *findings: tuple[str, int]) -> None:
+        """So many instances, each with its folder and what was found."""
+        references = [Referenced(CT, f"1.9.{n}") for n in range(len(findings))]
+        # One is named twice.
+        references.append(references[0])
+        findings = (*findings, findings[0])
+        folders, reasons = zip(*findings, strict=True)
+        finding = CommitmentFinding(reasons, folders)
+        self.audit.committed(CT01, "1.2.9", references, finding)
+
+    def test_committed(self) -> None:
+        """A.5.3.6: of each study, what was told for good, and what not and why."""
+        one, other = "00/1.1/1.1.1", "00/1.2/1.2.1"
+        self.committed((one, 0), (other, 0), (one, 0), (one, 0x0110), ("", 0x0112))
+        messages = self.read()
+        self.assertEqual({(m.kind, m.action) for m in messages}, {("110103", "R")})
+        self.assertEqual({m.requestor for m in messages}, {"CT01"})
+        self.assertEqual(
+            [(m.study, m.outcome, m.instances, m.why) for m in messages],
+            [
+                ("1.1", "0", ["1.9.0", "1.9.2"], ""),
+                ("1.2", "0", ["1.9.1"], ""),
+                ("1.1", "8", ["1.9.3"], "Not committed, Failure Reason 0110"),
+                (
+                    "",
+                    "8",
+                    ["1.9.4"],
+                    "Not committed, Failure Reason 0112, of 1 that are not known",
+                ),
+            ],
+        )
+        self.assertEqual(messages[0].patient, ("4711", "Rossi^A"))
+        details = {"Storage Commitment": b"Transaction UID 1.2.9"}
+        self.assertEqual(messages[0].details, details)
+
+    def test_committedMany(self) -> None:
+        """Thousands are several messages, and not made by the reactor's thread."""
+        self.committed(*[("00/1.1/1.1.1", 0)] * (3 * MAX_INSTANCES))
+        counts = [len(message.instances) for message in self.read()]
+        self.assertEqual(counts, [MAX_INSTANCES] * 3)
+
+    def test_committedUnknown(self) -> None:
+        """Of thousands that never were there, one message."""
+        self.committed(*[("", 0x0112)] * 5000)
+        (message,) = self.read()
+        self.assertEqual(len(message.instances), MAX_INSTANCES)
+        self.assertIn("of 5000 that are not known", message.why)
+
+    def test_damaged(self) -> None:
+        """A.5.3.6: what is wrong with the files of a study, found by ourselves."""
+        for number, state in enumerate(
+            (FileState.DAMAGED, FileState.MISSING, FileState.DAMAGED)
+        ):
+            path = f"00/1.1/1.1.1/{number}.dcm"
+            self.audit.damaged(Finding(state, f"1.9.{number}", path, "other bytes"))
+        first, second = self.read()
+        self.assertEqual((first.kind, first.action), ("110103", "R"))
+        self.assertEqual((first.requestor, first.outcome), ("4711", "8"))
+        self.assertEqual((first.study, first.patient), ("1.1", ("4711", "Rossi^A")))
+        self.assertEqual(first.instances, ["1.9.0", "1.9.2"])
+        self.assertEqual(first.why, "The file is damaged")
+        self.assertEqual(second.why, "The file is missing")
+        # Each is told of once, also at the end.
+        self.audit.damaged(Finding(FileState.MISSING, "1.9.4", "00/1.1/1/4.dcm", ""))
+        self.successResultOf(self.audit.stop())
+        self.assertEqual(len(self.read()), 3)
+
+    def test_byItself(self) -> None:
+        """A.5.3.15: what nobody has asked for, the server asks for itself."""
+        self.audit.worklistUsed(None, Action.DELETE, STUDY)
+        (message,) = self.read()
+        self.assertEqual((message.kind, message.action), ("110111", "D"))
+        self.assertEqual(message.requestor, "4711")
+
+    def test_unnamed(self) -> None:
+        """Who is turned away before he has said his name goes by his address."""
+        self.audit.refused(Peer("", "192.0.2.66"), "TLS: no certificate")
+        (message,) = self.read()
+        (_, who) = message.root.findall("ActiveParticipant")
+        self.assertEqual(who.get("UserID"), "192.0.2.66")
+        self.assertIsNone(who.get("AlternativeUserID"))
+
     def test_sent(self) -> None:
         """A.5.3.3 before, A.5.3.7 after."""
         instances = [storedInstance(number) for number in range(4)]
@@ -312,7 +400,8 @@ class OriginsTests(SynchronousTestCase):
             Deferred.fromCoroutine(drained(index.locate(Query(Level.IMAGE))))
         )
         self.assertEqual(len(instances), 6)
-        found = self.successResultOf(Origins(index).studiesOf(instances))
+        folders = {folderOf(one): one.SOPInstanceUID for one in instances}
+        found = self.successResultOf(Origins(index).studiesOf(folders))
         self.assertEqual(
             {found[folderOf(one)] for one in instances},
             {AuditedStudy(f"1.{n}", f"P{n}", f"Rossi^{n}", "A1") for n in (1, 2)},
@@ -320,6 +409,7 @@ class OriginsTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """What the index does not know any more is not known here."""
-        one = storedInstance(1)
-        found = self.successResultOf(Origins(MemoryIndex()).studiesOf([one]))
-        self.assertEqual(found, {folderOf(one): AuditedStudy("")})
+        asked = Origins(MemoryIndex()).studiesOf({"00/1.1/1.1.1": "1.1.1.1"})
+        self.assertEqual(
+            self.successResultOf(asked), {"00/1.1/1.1.1": AuditedStudy("")}
+        )

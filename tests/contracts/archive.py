@@ -201,6 +201,13 @@ class ArchiveContract:
         self.successResultOf(self.archive.unsettle(blob.location))
         self.assertFalse(self.successResultOf(self.archive.isSettled(blob.location)))
 
+    def test_syncGone(self) -> None:
+        """What is not there cannot be durable."""
+        _, blob = self.stored()
+        self.assertIsNone(self.successResultOf(self.archive.sync(blob.location)))
+        self.successResultOf(self.archive.remove(blob.location))
+        self.failureResultOf(self.archive.sync(blob.location), ArchiveError)
+
     def test_openGone(self) -> None:
         """A file that is not there."""
         _, blob = self.stored()

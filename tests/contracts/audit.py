@@ -9,10 +9,14 @@ from zope.interface.verify import verifyObject
 from d360.audit.values import Action, AuditedInstance, AuditedStudy, Peer, User
 from d360.interfaces import IAudit, ITransfer
 from d360.model import (
+    CommitmentFinding,
     EstablishedAssociation,
+    FileState,
+    Finding,
     Location,
     Outcome,
     PresentationContext,
+    Referenced,
     StoredInstance,
 )
 from tests.contracts.archive import checkSignatures
@@ -63,9 +67,15 @@ class AuditContract:
             self.assertIsNone(audit.received(association, instance, outcome))
         self.assertIsNone(audit.received(association, instance, None, "A700"))
         self.assertIsNone(audit.queried(association, FIND, b""))
+        finding = CommitmentFinding((0,), ("00/1.1/1.1.1",))
+        references = [Referenced(CT, "1.1.1.1")]
+        self.assertIsNone(audit.committed(CT01, "1.2.9", references, finding))
+        damaged = Finding(FileState.DAMAGED, "1.1.1.1", "00/1.1/1.1.1/1.dcm", "why")
+        self.assertIsNone(audit.damaged(damaged))
         self.assertIsNone(audit.searched(USER, "/api/studies"))
         self.assertIsNone(audit.studyDeleted(USER, STUDY, 3))
         self.assertIsNone(audit.worklistUsed(USER, Action.CREATE, STUDY))
+        self.assertIsNone(audit.worklistUsed(None, Action.DELETE, STUDY))
         self.assertIsNone(audit.configured(USER, "/api/aes/WS1", "removed"))
         self.assertIsNone(audit.refused(CT01, "not known"))
         self.assertIsNone(audit.notPermitted(CT01, "retrieve"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from attrs import evolve
@@ -33,7 +34,9 @@ class CommitmentRequestsContract:
         self.assertEqual(await self.requests.all(10), ())
         await self.requests.postpone(1, 60)
         await self.requests.checked(1, [0])
-        await self.requests.remove(1)
+        await self.requests.putOff("MODALITY", 60)
+        self.assertIs(await self.requests.retry(1), False)
+        self.assertIs(await self.requests.remove(1), False)
 
     async def test_due(self: Any) -> None:
         """Each is due after its time, the oldest first, and then put off."""
@@ -60,6 +63,54 @@ class CommitmentRequestsContract:
         await self.requests.postpone(kept.identifier, 600)
         self.later(300)
         self.assertIsNone(await self.requests.due(60))
+
+    async def test_without(self: Any) -> None:
+        """Of AE titles that somebody is busy with none is given."""
+        await self.requests.add(FIRST, 0)
+        other = await self.requests.add(evolve(SECOND, aeTitle="OTHER"), 0)
+        self.later(1)
+        self.assertIsNone(await self.requests.due(60, ("OTHER", "MODALITY")))
+        due = await self.requests.due(60, {"MODALITY"})
+        self.assertEqual(due.identifier, other.identifier)
+        self.assertIsNone(await self.requests.due(60, ["MODALITY"]))
+        self.assertEqual((await self.requests.due(60)).aeTitle, "MODALITY")
+
+    async def test_putOff(self: Any) -> None:
+        """All of an AE that wait are due later; none is due earlier for it."""
+        first = await self.requests.add(FIRST, 0)
+        second = await self.requests.add(SECOND, 0)
+        other = await self.requests.add(evolve(SECOND, aeTitle="OTHER"), 0)
+        for one, seconds in ((first, 0), (second, 600), (other, 0)):
+            await self.requests.postpone(one.identifier, seconds, "unreachable")
+        await self.requests.putOff("MODALITY", 300)
+        self.later(1)
+        self.assertEqual((await self.requests.due(900)).aeTitle, "OTHER")
+        self.assertIsNone(await self.requests.due(900))
+        self.later(300)
+        due = await self.requests.due(0)
+        self.assertEqual(due.identifier, first.identifier)
+
+    async def test_notPutOff(self: Any) -> None:
+        """Who sees to one decides himself; as long as it is his."""
+        kept = await self.requests.add(FIRST, 60)
+        await self.requests.putOff("MODALITY", 300)
+        self.later(61)
+        self.assertEqual((await self.requests.due(60)).identifier, kept.identifier)
+        self.later(61)
+        await self.requests.putOff("MODALITY", 300)
+        self.assertIsNone(await self.requests.due(60))
+
+    async def test_retry(self: Any) -> None:
+        """What waits is due at once; who is at work is left alone."""
+        kept = await self.requests.add(FIRST, 600)
+        self.assertIs(await self.requests.retry(kept.identifier), True)
+        self.later(1)
+        self.assertIsNone(await self.requests.due(60))
+        await self.requests.postpone(kept.identifier, 600, "unreachable")
+        self.assertIs(await self.requests.retry(kept.identifier), True)
+        self.later(1)
+        due = await self.requests.due(60)
+        self.assertEqual(due.identifier, kept.identifier)
 
     async def test_renew(self: Any) -> None:
         """Who has it may have it longer, until another has got it."""
@@ -107,17 +158,45 @@ class CommitmentRequestsContract:
 
     async def test_remove(self: Any) -> None:
         kept = await self.requests.add(FIRST, 0)
-        await self.requests.remove(kept.identifier)
+        self.assertIs(await self.requests.remove(kept.identifier), True)
+        self.assertIs(await self.requests.remove(kept.identifier), False)
         self.later(1)
         self.assertIsNone(await self.requests.due(60))
 
     async def test_all(self: Any) -> None:
-        """The oldest, without their instances."""
+        """The oldest, and how far they are."""
         for one in (FIRST, SECOND):
             await self.requests.add(one, 60)
-        found = await self.requests.all(10)
+        first, second = await self.requests.all(10)
         self.assertEqual(
-            [(one.aeTitle, one.transactionUID, one.references) for one in found],
-            [("MODALITY", "1.2.3.1", ()), ("MODALITY", "1.2.3.2", ())],
+            (first.aeTitle, first.transactionUID, first.instances, first.attempts),
+            ("MODALITY", "1.2.3.1", 2, 0),
         )
-        self.assertEqual(len(await self.requests.all(1)), 1)
+        self.assertEqual((second.transactionUID, second.instances), ("1.2.3.2", 1))
+        waits = (first.dueAt - first.receivedAt).total_seconds()
+        self.assertAlmostEqual(waits, 60, delta=1)
+        self.assertEqual(first.receivedAt.utcoffset(), timedelta(0))
+        self.assertEqual(await self.requests.all(1), (first,))
+
+    async def test_states(self: Any) -> None:
+        """Somebody sees to it; or it waits, and why."""
+
+        async def state() -> tuple[bool, bool, str]:
+            (one,) = await self.requests.all(10)
+            return one.isUnderWay, one.failedAt is not None, one.failure
+
+        kept = await self.requests.add(FIRST, 60)
+        self.assertEqual(await state(), (True, False, ""))
+        await self.requests.postpone(kept.identifier, 0)
+        self.assertEqual(await state(), (False, False, ""))
+        await self.requests.postpone(kept.identifier, 0, "unreachable")
+        self.assertEqual(await state(), (False, True, "unreachable"))
+        self.later(1)
+        await self.requests.due(60)
+        self.assertEqual(await state(), (True, True, ""))
+        # Whoever it was has had his time.
+        self.later(61)
+        self.assertEqual(await state(), (False, True, ""))
+        # It is asked for anew: what was before is of no interest.
+        await self.requests.add(FIRST, 60)
+        self.assertEqual(await state(), (True, False, ""))

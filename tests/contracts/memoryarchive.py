@@ -155,6 +155,8 @@ class MemoryArchive:
         return succeed(None)
 
     def sync(self, location: Location) -> Deferred[None]:
+        if location.path not in self.files:
+            return fail(ArchiveError("no such file"))
         self.synced.append(location)
         return succeed(None)
 

@@ -16,7 +16,14 @@ from d360.audit.values import (
     User,
 )
 from d360.interfaces import IAssociation, IAudit, ITransfer
-from d360.model import Outcome, PresentationContext, StoredInstance
+from d360.model import (
+    CommitmentFinding,
+    Finding,
+    Outcome,
+    PresentationContext,
+    Referenced,
+    StoredInstance,
+)
 
 
 @implementer(ITransfer)
@@ -94,6 +101,19 @@ class MemoryAudit:
         self.transfers.append(transfer)
         return transfer
 
+    def committed(
+        self,
+        requestor: Peer,
+        transactionUID: str,
+        references: Sequence[Referenced],
+        finding: CommitmentFinding,
+    ) -> None:
+        told = dict(zip(references, finding.reasons, strict=True))
+        self.calls.append(("committed", requestor, transactionUID, told))
+
+    def damaged(self, finding: Finding) -> None:
+        self.calls.append(("damaged", finding))
+
     def searched(self, user: User, uri: str, why: str = "") -> None:
         self.calls.append(("searched", user, uri, why))
 
@@ -102,7 +122,9 @@ class MemoryAudit:
     ) -> None:
         self.calls.append(("studyDeleted", user, study, count, why))
 
-    def worklistUsed(self, user: User, action: Action, study: AuditedStudy) -> None:
+    def worklistUsed(
+        self, user: User | None, action: Action, study: AuditedStudy
+    ) -> None:
         self.calls.append(("worklistUsed", user, action, study))
 
     def configured(self, user: User, uri: str, text: str) -> None:

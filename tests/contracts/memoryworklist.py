@@ -9,6 +9,7 @@ import json
 from builtins import list as List
 from collections.abc import Sequence
 from datetime import date
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -174,26 +175,32 @@ class MemoryWorklist:
         return True
 
     @asynchronous
-    async def removeOld(self, before: date) -> int:
+    async def removeOld(self, before: date, count: int) -> tuple[WorklistItem, ...]:
         await self._reach()
         day = before.strftime("%Y%m%d")
         return self._removeAll(
-            item
-            for item in self._items.values()
-            if all("" < startOf(step) < day for step in stepsOf(item.attributes))
+            count,
+            (
+                item
+                for item in self._items.values()
+                if all("" < startOf(step) < day for step in stepsOf(item.attributes))
+            ),
         )
 
     @asynchronous
-    async def removeArrived(self) -> int:
+    async def removeArrived(self, count: int) -> tuple[WorklistItem, ...]:
         await self._reach()
         return self._removeAll(
-            item
-            for item in self._items.values()
-            if _studyOf(item.attributes) in self.arrived
+            count,
+            (
+                item
+                for item in self._items.values()
+                if _studyOf(item.attributes) in self.arrived
+            ),
         )
 
-    def _removeAll(self, items: Any) -> int:
-        gone = [item.identifier for item in items]
-        for identifier in gone:
-            del self._items[identifier]
-        return len(gone)
+    def _removeAll(self, count: int, items: Any) -> tuple[WorklistItem, ...]:
+        gone = tuple(islice(items, count))
+        for item in gone:
+            del self._items[item.identifier]
+        return gone

@@ -123,8 +123,8 @@ class WorklistContract:
     async def test_empty(self: Any) -> None:
         self.assertEqual(await self.found(), [])
         self.assertEqual(await self.worklist.list((), "", 10), ())
-        self.assertEqual(await self.worklist.removeArrived(), 0)
-        self.assertEqual(await self.worklist.removeOld(date(2030, 1, 1)), 0)
+        self.assertEqual(await self.worklist.removeArrived(9), ())
+        self.assertEqual(await self.worklist.removeOld(date(2030, 1, 1), 9), ())
         for identifier in (NOBODY, "", "x", "../x", "a\0b", "\ud800", "ä" * 9999):
             self.assertIsNone(await self.worklist.get(identifier))
             self.assertIsNone(await self.worklist.replace(identifier, procedure()))
@@ -424,21 +424,31 @@ class WorklistContract:
 
     async def test_removeOld(self: Any) -> None:
         """Only where each step is."""
-        await self.fill(
+        items = await self.fill(
             procedure("1", step("20260228 235959")),
             procedure("2", step("20260227 080000"), step("20260301 000000")),
             procedure("3", step("20260302 080000")),
         )
-        self.assertEqual(await self.worklist.removeOld(date(2026, 2, 28)), 0)
-        self.assertEqual(await self.worklist.removeOld(date(2026, 3, 1)), 1)
+        remove = self.worklist.removeOld
+        self.assertEqual(await remove(date(2026, 2, 28), 9), ())
+        self.assertEqual(await remove(date(2026, 3, 1), 9), (items[0],))
         self.assertEqual(await self.found(), [("2", 0), ("2", 1), ("3", 0)])
-        self.assertEqual(await self.worklist.removeOld(date(2026, 3, 2)), 1)
+        self.assertEqual(await remove(date(2026, 3, 2), 9), (items[1],))
         self.assertEqual(await self.found(), [("3", 0)])
 
     async def test_removeArrived(self: Any) -> None:
-        await self.fill(procedure("1"), procedure("2"))
+        items = await self.fill(procedure("1"), procedure("2"))
         await self.arrive("2")
         await self.arrive("7")
-        self.assertEqual(await self.worklist.removeArrived(), 1)
+        self.assertEqual(await self.worklist.removeArrived(9), (items[1],))
         self.assertEqual(await self.found(), [("1", 0)])
-        self.assertEqual(await self.worklist.removeArrived(), 0)
+        self.assertEqual(await self.worklist.removeArrived(9), ())
+
+    async def test_removeSome(self: Any) -> None:
+        """As many as are wanted at a time."""
+        await self.fill(*(procedure(str(number)) for number in range(5)))
+        removed = []
+        for _ in range(3):
+            removed.append(len(await self.worklist.removeOld(date(2099, 1, 1), 2)))
+        self.assertEqual(removed, [2, 2, 1])
+        self.assertEqual(await self.found(), [])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import date
 from typing import Any
 
 from twisted.internet import reactor
@@ -19,11 +20,21 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from d360.attributes import Level
 from d360.errors import StartupError
 from d360.index import migration
+from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.migration import checkAndMigrate
 from d360.index.remoteaes import PostgreSQLRemoteAEs
 from d360.index.worklist import PostgreSQLWorklist
-from d360.model import AnyOf, Duplicates, Location, NameMatch, Outcome, Query
+from d360.model import (
+    AnyOf,
+    CommitmentRequest,
+    Duplicates,
+    Location,
+    NameMatch,
+    Outcome,
+    Query,
+    Referenced,
+)
 from tests.contracts.instances import attribute, drained, place, record
 from tests.contracts.postgres import dropDatabase, execute, freshDatabase
 from tests.contracts.worklist import procedure
@@ -156,6 +167,14 @@ def write(url: str, version: int) -> None:
         execute(
             url, f"SELECT schedule_worklist_item('{'a' * 32}', '{item}', '{steps}')"
         )
+    if version >= 7:
+        uids = "'{1.2.840.10008.5.1.4.1.1.2}', '{1.1.1.1}'"
+        execute(
+            url,
+            "INSERT INTO commitment_requests (ae_title, transaction_uid,"
+            " sop_class_uids, sop_instance_uids, attempts, due_at)"
+            f" VALUES ('CT01', '1.9', {uids}, 3, now())",
+        )
     if version >= 5:
         announced = batch("1.1.1.4", duplicates="announced")
         execute(url, f"SELECT * FROM register_instances({announced}, 'w', NULL)")
@@ -190,6 +209,7 @@ class FromEachTests(DatabaseCase):
             self.addCleanup(index.close)
             await self.checkInstances(index, version)
             await self.checkOthers(index, version)
+            await self.checkCommitments(index, version)
             index.close()
 
     async def checkInstances(self, index: PostgreSQLIndex, version: int) -> None:
@@ -225,6 +245,25 @@ class FromEachTests(DatabaseCase):
         steps = await drained(worklist.match((AnyOf(attribute("PatientID"), ("P1",)),)))
         items = [step.item.identifier for step in steps]
         self.assertEqual(items, ["a" * 32] if version >= 3 else [])
+        removed = await worklist.removeOld(date(2099, 1, 1), 10)
+        self.assertEqual([one.identifier for one in removed], items)
+
+    async def checkCommitments(self, index: PostgreSQLIndex, version: int) -> None:
+        requests = PostgreSQLCommitmentRequests(index.writing)
+        pending = await requests.all(10)
+        found = [(one.transactionUID, one.instances) for one in pending]
+        self.assertEqual(found, [("1.9", 1)] if version >= 7 else [])
+        if version >= 7:
+            # Nobody sees to it, so that a person may have it tried.
+            self.assertFalse(pending[0].isUnderWay)
+            self.assertTrue(await requests.retry(pending[0].identifier))
+            due = await requests.due(60)
+            assert due is not None
+            self.assertEqual((due.aeTitle, due.attempts), ("CT01", 4))
+            kept = Referenced("1.2.840.10008.5.1.4.1.1.2", "1.1.1.1")
+            self.assertEqual(due.references, (kept,))
+        asked = CommitmentRequest("1.8", "CT02", (Referenced("1.2", "1.3"),))
+        self.assertIsNotNone(await requests.add(asked, 60))
 
 
 _CHILD = """

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from twisted.trial.unittest import TestCase
@@ -23,9 +24,11 @@ from tests.interop.files import ct, makeCT
 from tests.interop.receivers import StoreSCP
 from tests.interop.running import HOST, PATIENCE, RunningServer
 from tests.interop.syslogs import DatagramReceiver, Receiver, TLSReceiver
+from tests.interop.test_commitment import Modality, asked, request
 
 #: What its name says; see PS3.15 A.5.3.
 START, BEGIN, TRANSFERRED, DELETED = "110100", "110102", "110104", "110105"
+ACCESSED = "110103"
 RECORD, QUERY, ALERT = "110111", "110112", "110113"
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -221,6 +224,74 @@ class TrailTests(AuditCase):
         server.stop()
         second = self.messages(ALERT, 2)[1]
         self.assertIn(b"4 more of this host", second.details["Alert Description"])
+
+    def test_notAll(self) -> None:
+        """Presentation contexts of what somebody may not do."""
+        server = self.start('[dicom]\ndefault_permissions = ["query"]\n', workers=1)
+        (path,) = makeCT(self.folder / "ct", 1)
+        self.assertNotEqual(server.store("-aet", "CT01", str(path)).status, 0)
+        (alert,) = self.messages(ALERT)
+        self.assertEqual(alert.type, "110132")
+        self.assertIn(b"presentation contexts", alert.details["Alert Description"])
+        self.assertIn(b"may not use", alert.details["Alert Description"])
+
+    def test_committed(self) -> None:
+        """Storage commitment: to whom, of which instances, with what outcome."""
+        server = self.start()
+        paths = makeCT(self.folder / "ct", 3)
+        self.assertEqual(server.store(*map(str, paths)).status, 0)
+        kept = [str(dcmread(path).SOPInstanceUID) for path in paths]
+        modality = Modality()
+        association = modality.associate(server, "CT01")
+        references = [(CT_STORAGE, uid) for uid in (*kept, "1.2.3.4")]
+        self.assertEqual(request(association, asked("1.2.3.1", references)), 0)
+        modality.wait()
+        association.release()
+        yes, no = sorted(self.messages(ACCESSED, 2), key=lambda one: one.outcome)
+        self.assertEqual((yes.requestor, yes.action), ("CT01", "R"))
+        self.assertEqual((yes.outcome, no.outcome), ("0", "8"))
+        self.assertEqual(sorted(yes.instances), sorted(kept))
+        self.assertEqual(yes.patient, ("1CT1", "CompressedSamples^CT1"))
+        self.assertEqual(no.instances, ["1.2.3.4"])
+        self.assertIn("Not committed, Failure Reason 0112", no.why)
+        self.assertNotIn("CompressedSamples", server.logged())
+
+    def test_damaged(self) -> None:
+        """A file that d360ctl verify finds damaged."""
+        server = self.start()
+        (path,) = makeCT(self.folder / "ct", 1)
+        self.assertEqual(server.store(str(path)).status, 0)
+        (kept,) = server.archived()
+        kept.write_bytes(kept.read_bytes()[:-1])
+        self.assertEqual(server.ctl("verify").status, 1)
+        (found,) = self.messages(ACCESSED)
+        self.assertEqual((found.outcome, found.why), ("8", "The file is damaged"))
+        self.assertEqual(found.instances, [str(dcmread(path).SOPInstanceUID)])
+        self.assertEqual(found.patient[0], "1CT1")
+
+    def test_byItself(self) -> None:
+        """A worklist item that is removed because it is old."""
+        server = self.start("[worklist]\nremove_after_days = 1\n")
+        item = {
+            "PatientName": "Rossi^Anna",
+            "PatientID": "4711",
+            "ScheduledProcedureStepSequence": [
+                {
+                    "Modality": "CT",
+                    "ScheduledStationAETitle": "CT01",
+                    "ScheduledProcedureStepStartDate": "20200101",
+                }
+            ],
+        }
+        self.request("POST", "/api/worklist", item)
+        self.messages(RECORD)
+        server.stop()
+        server.start()
+        removed = self.messages(RECORD, 2)[1]
+        self.assertEqual((removed.action, removed.patient[0]), ("D", "4711"))
+        (ours,) = removed.root.findall("ActiveParticipant")
+        self.assertEqual(ours.get("UserIsRequestor"), "true")
+        self.assertEqual(ours.get("UserName"), "D360")
 
     def test_workers(self) -> None:
         """Several processes write to one file."""

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -56,12 +57,15 @@ class Modality:
         self._news.release()
         return self.status, None
 
-    def listen(self, port: int = 0) -> None:
+    def listen(self, port: int = 0, answersRole: bool = True) -> None:
         """For associations of the server's."""
         self.port = port or freePort()
         ae = AE(TITLE)
-        # The peer, who asks for the association, is the SCP.
-        ae.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
+        if answersRole:
+            # The peer, who asks for the association, is the SCP.
+            ae.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
+        else:
+            ae.add_supported_context(COMMITMENT)
         self._listening = ae.start_server(
             (HOST, self.port),
             block=False,
@@ -74,9 +78,9 @@ class Modality:
             self._listening.shutdown()
             self._listening = None
 
-    def associate(self, server: RunningServer) -> Any:
+    def associate(self, server: RunningServer, title: str = TITLE) -> Any:
         """An association to ask over."""
-        ae = AE(TITLE)
+        ae = AE(title)
         ae.add_requested_context(COMMITMENT)
         association = ae.associate(
             HOST,
@@ -158,6 +162,20 @@ class CommitmentTestCase(SynchronousTestCase):
     def waiting(self) -> int:
         return len(self.server.get("/api/commitments")["commitments"])
 
+    def pending(self, transaction: str) -> Any:
+        """One that nobody was told of yet."""
+        found = self.server.get("/api/commitments")["commitments"]
+        (one,) = [one for one in found if one["transaction"] == transaction]
+        return one
+
+    def postponed(self, transaction: str) -> Any:
+        """Likewise, once it waits: it is logged before it is kept."""
+        deadline = time.monotonic() + PATIENCE
+        while (one := self.pending(transaction))["state"] != "waiting":
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        return one
+
     def makeDue(self) -> None:
         execute(self.server.database, "UPDATE commitment_requests SET due_at = now()")
 
@@ -214,9 +232,84 @@ class CommitmentTests(CommitmentTestCase):
         association.release()
         self.modality.wait()
         self.server.waitFor(re.compile("tried again in 60 s: it answers with"))
+        self.postponed("1.2.3.8")
         self.modality.status = 0x0000
         self.makeDue()
         self.assertEqual(self.modality.wait()[0], 1)
+
+    def test_retried(self) -> None:
+        """Who could not be reached is told as soon as somebody wants it."""
+        self.modality.port = freePort()
+        self.knowModality()
+        association = self.modality.associate(self.server)
+        self.assertEqual(request(association, asked("1.2.3.9", self.kept)), 0)
+        association.release()
+        self.server.waitFor(re.compile("cannot be told of storage commitment 1.2.3.9"))
+        waits = self.postponed("1.2.3.9")
+        self.assertEqual((waits["aet"], waits["instances"]), (TITLE, 3))
+        self.assertIn("Connection refused", waits["error"])
+        listed = self.server.ctl("commitments", "list")
+        self.assertIn(TITLE, listed.output)
+        self.modality.listen(self.modality.port)
+        retried = self.server.ctl("commitments", "retry", str(waits["id"]))
+        self.assertEqual(retried.status, 0, retried.output)
+        event, told = self.modality.wait()
+        self.assertEqual((event, told.TransactionUID), (1, "1.2.3.9"))
+        self.server.waitFor(re.compile("is told of storage commitment 1.2.3.9"))
+
+    def test_dropped(self) -> None:
+        """What nobody wants to be told of any more is gone."""
+        self.modality.port = freePort()
+        self.knowModality()
+        association = self.modality.associate(self.server)
+        self.assertEqual(request(association, asked("1.2.3.10", self.kept)), 0)
+        association.release()
+        self.server.waitFor(re.compile("cannot be told of storage commitment 1.2.3.10"))
+        waits = self.pending("1.2.3.10")
+        dropped = self.server.ctl("commitments", "drop", str(waits["id"]))
+        self.assertEqual(dropped.status, 0, dropped.output)
+        self.assertRaises(ValueError, self.pending, "1.2.3.10")
+        again = self.server.ctl("commitments", "drop", str(waits["id"]))
+        self.assertEqual(again.status, 1, again.output)
+        self.assertIn("no such storage commitment", again.output)
+
+    def test_noRole(self) -> None:
+        """
+        Who accepts and does not answer what role we propose (PS3.7 D.3.3.4) is
+        told all the same.
+        """
+        self.modality.listen(answersRole=False)
+        self.knowModality()
+        association = self.modality.associate(self.server)
+        self.assertEqual(request(association, asked("1.2.3.11", self.kept)), 0)
+        association.release()
+        event, told = self.modality.wait()
+        self.assertEqual((event, told.TransactionUID), (1, "1.2.3.11"))
+
+    def test_hanging(self) -> None:
+        """Ten that take connections and say nothing make nobody else wait."""
+        silent = socket.create_server((HOST, 0), backlog=50)
+        self.addCleanup(silent.close)
+        for number in range(10):
+            title = f"SILENT{number}"
+            port = str(silent.getsockname()[1])
+            self.assertEqual(self.server.ctl("ae", "add", title, HOST, port).status, 0)
+            association = self.modality.associate(self.server, title)
+            self.assertEqual(
+                request(association, asked(f"1.2.4.{number}", self.kept)), 0
+            )
+            association.release()
+        self.modality.listen()
+        self.knowModality()
+        association = self.modality.associate(self.server)
+        self.assertEqual(request(association, asked("1.2.3.12", self.kept)), 0)
+        association.release()
+        event, told = self.modality.wait()
+        self.assertEqual((event, told.TransactionUID), (1, "1.2.3.12"))
+        # Nobody was told of the others.
+        for number in range(10):
+            self.pending(f"1.2.4.{number}")
+        self.server.ctl("commitments", "drop", "all")
 
 
 class OrthancTests(CommitmentTestCase):

@@ -394,6 +394,7 @@ class AppearanceTests(PageTestCase):
             "worklist": "#/worklist",
             "item": "#/worklist/new",
             "aes": "#/aes",
+            "commitments": "#/commitments",
             "settings": "#/settings",
         }
 
@@ -421,7 +422,7 @@ class AppearanceTests(PageTestCase):
                 self.assertTrue(control.accessible_name, f"{name}: {control.id}")
             self.assertEqual(len(self.browser.all("h1")), 1)
             titles.add(self.browser.driver.title)
-        self.assertEqual(len(titles), 8)
+        self.assertEqual(len(titles), 9)
 
     def test_noView(self) -> None:
         self.visit("#/nothing")

@@ -18,6 +18,7 @@ from pydicom import dcmread
 from pynetdicom import AE, build_role, evt
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.audit.reading import readFile
 from tests.interop.files import makeCT
 from tests.interop.receivers import keys
 from tests.interop.running import HOST, PATIENCE, sharedFolder, twistdCommand
@@ -276,6 +277,21 @@ class RequiredTests(TLSCase):
             self.begin = self.server.log.stat().st_size
             self.assertNotEqual(self.echo(identity=name), 0)
             self.waitForLine("TLS: the peer's certificate is not to be trusted")
+
+    def test_audited(self) -> None:
+        """The audit trail has an alert for the first one (PS3.15 A.5.3.11)."""
+        for _ in range(3):
+            self.assertNotEqual(self.echo(), 0)
+        path = self.server.folder / "data" / "audit" / "audit.log"
+        deadline = time.monotonic() + PATIENCE
+        while not (found := [one for one in readFile(path) if one.kind == "110113"]):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        alert = found[0]
+        self.assertEqual((alert.type, alert.outcome), ("110126", "4"))
+        self.assertIn(b"certificate", alert.details["Alert Description"])
+        (about,) = alert.objects("110182")
+        self.assertEqual(about.get("ParticipantObjectID"), HOST)
 
 
 class RenewalTests(SynchronousTestCase):

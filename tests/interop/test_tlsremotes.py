@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pydicom import dcmread
 
+from tests.audit.reading import readFile
 from tests.interop.files import makeCT
 from tests.interop.receivers import StoreSCP, readRetrieved
 from tests.interop.running import HOST, PATIENCE, Answer
 from tests.interop.test_largeretrieve import MIB, digestOf, makeLarge
 from tests.interop.test_realfiles import NO_DELAY, dataSetOf
 from tests.interop.test_tls import TLSCase
+from tests.interop.tls import TLSServer
 
 
 class BoundTests(TLSCase):
@@ -57,7 +60,7 @@ class BoundTests(TLSCase):
         self.assertEqual(self.echoAs("CT1").status, 0)
 
 
-class CalledTests(TLSCase):
+class CallingCase(TLSCase):
     """D360 opens associations over TLS."""
 
     def receiver(self, title: str, hosts: tuple[str, ...] = (HOST,)) -> StoreSCP:
@@ -72,6 +75,34 @@ class CalledTests(TLSCase):
         )
         self.assertEqual(answer.status, 0, answer.output)
         return receiver
+
+
+class ImpostorTests(CallingCase):
+    """Somebody else is where a remote AE should be."""
+
+    def setUp(self) -> None:
+        # Of one's own, for of all that a host does in a minute there is one alert.
+        self.server = TLSServer(Path(self.mktemp()).absolute())
+        self.addCleanup(self.server.stop)
+        self.server.start()
+
+    def test_audited(self) -> None:
+        """The audit trail has who it should have been (PS3.15 A.5.3.11)."""
+        self.receiver("WS2", ("192.0.2.1",))
+        self.assertEqual(self.server.ctl("ae", "echo", "WS2").status, 1)
+        path = self.server.folder / "data" / "audit" / "audit.log"
+        deadline = time.monotonic() + PATIENCE
+        while not (found := [m for m in readFile(path) if m.type == "110126"]):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        (alert,) = found
+        _, who = alert.root.findall("ActiveParticipant")
+        self.assertEqual(who.get("UserID"), "WS2")
+        self.assertIn(b"not for the host", alert.details["Alert Description"])
+
+
+class CalledTests(CallingCase):
+    """To tell how they are, and to send to them."""
 
     def move(self, title: str, study: str) -> int:
         """The final status."""

@@ -12,14 +12,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from d360.attributes import Level
+from d360.audit.values import Peer
 from d360.dimse import status
 from d360.errors import AssociationRejected, ConnectionClosed, DIMSEError
 from d360.interfaces import IServiceClass
 from d360.model import (
+    AnyOf,
     Command,
     CommitmentRequest,
     EstablishedAssociation,
+    Location,
     PresentationContext,
+    Query,
     Referenced,
     RemoteAE,
 )
@@ -33,10 +38,13 @@ from d360.services.commitment import (
     _Gathering,
     readRequest,
 )
-from d360.services.committing import GIVE_UP, INTERVAL, PATIENCE, Commitments
+from d360.services.commitmentreports import PATIENCE
+from d360.services.committing import GIVE_UP, INTERVAL, Commitments
+from d360.services.selection import UNIQUE_KEYS
 from d360.services.sopclasses import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from d360.services.storage import StorageService
 from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.memoryaudit import MemoryAudit
 from tests.contracts.memorycommitments import MemoryCommitmentRequests
 from tests.contracts.memoryfreespace import MemoryFreeSpace
 from tests.contracts.memoryindex import MemoryIndex
@@ -47,6 +55,9 @@ from tests.services.datasets import CT, EXPLICIT, IMPLICIT, encode, instance
 
 CONTEXT = PresentationContext(1, STORAGE_COMMITMENT, EXPLICIT)
 TITLE = "MODALITY"
+
+#: Requests of one AE that are seen to at the same time.
+MOST_OF_ONE = committing.MOST_OF_ONE // committing.LEAST
 
 
 def asked(*instances: str, transaction: str | None = "1.2.9") -> Dataset:
@@ -99,7 +110,7 @@ class Case(SynchronousTestCase):
         self.clock.advance(1_800_000_000)
         self.archive, self.index = MemoryArchive(), MemoryIndex()
         self.remoteAEs = MemoryRemoteAEs(RemoteAE(TITLE, "192.0.2.7", 104))
-        self.opener = FakeOpener()
+        self.opener, self.audit = FakeOpener(), MemoryAudit()
         self.requests = MemoryCommitmentRequests(self.clock)
         self.commitments = Commitments(
             self.requests,
@@ -110,6 +121,7 @@ class Case(SynchronousTestCase):
             self.clock,
             "D360PACS",
             maybeDeferred,
+            self.audit,
         )
         self.service = CommitmentService(self.requests, self.commitments, maybeDeferred)
         storage = StorageService(
@@ -399,15 +411,31 @@ class CommitmentsTests(Case):
         gate: Deferred[None] = Deferred()
         self.opener.waiter = gate
         self.association.release()
-        most = committing.AT_ONCE + committing.MAX_WAITING
-        for number in range(most + 3):
+        for number in range(MOST_OF_ONE + 3):
             self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
-        self.assertEqual(len(self.opener.opened), committing.AT_ONCE)
+        self.assertEqual(len(self.opener.opened), 1)
         self.opener.waiter = None
         gate.callback(None)
         self.assertEqual(self.left(), 3)
         self.commitments.start()
         self.assertEqual(self.left(), 0)
+
+    def test_oneByOne(self) -> None:
+        """
+        Many that are asked for over one association are told there, one after the
+        other, however long each one takes.
+        """
+        self.answers = [Deferred() for _ in range(MOST_OF_ONE)]
+        answers = list(self.answers)
+        for number in range(MOST_OF_ONE):
+            self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
+        for number, answer in enumerate(answers):
+            self.assertEqual(len(self.association.received), number + 1)
+            self.clock.pump([0.1] * 10)
+            answer.callback(0)
+            self.clock.advance(0.1)
+        self.assertEqual(self.left(), 0)
+        self.assertEqual(self.opener.opened, [])
 
     def test_stopped(self) -> None:
         """What is under way ends, and is due at the next start."""
@@ -447,20 +475,268 @@ class CommitmentsTests(Case):
         self.assertEqual(self.association.received, [])
         self.assertEqual(self.left(), 1)
 
-    def test_awayForAll(self) -> None:
-        """Who cannot be reached is waited for once in a look."""
-        for number in range(10):
-            request = CommitmentRequest(
-                f"1.2.{number}", TITLE, (Referenced(CT, "1.2.3.4.5"),)
-            )
-            self.successResultOf(self.requests.add(request, 0))
-        self.opener.refusal = ConnectionClosed("unreachable")
-        self.commitments.start()
-        self.assertEqual(len(self.opener.opened), 1)
-        self.assertEqual(self.left(), 10)
-
     def test_statuses(self) -> None:
         """A warning is an answer."""
         self.answers = [status.WARNING]
         self.perform(asked("1.2.3.4.5"))
         self.assertEqual(self.left(), 0)
+
+    def test_audited(self) -> None:
+        """Who was told what, and where he is."""
+        told = {Referenced(CT, "1.2.3.4.5"): 0, Referenced(CT, "1.2.7"): 0x0112}
+        expected = ("committed", Peer(TITLE, "192.0.2.7"), "1.2.9", told)
+        self.perform(asked("1.2.3.4.5", "1.2.7"))
+        self.begin()
+        self.assertEqual(self.audit.calls[0], expected)
+        self.assertEqual(len(self.audit.calls), 2)
+        self.opener.refusal = ConnectionClosed("unreachable")
+        self.begin()
+        self.assertEqual(len(self.audit.calls), 2)
+
+    def test_role(self) -> None:
+        """
+        PS3.7 D.3.3.4: who does not answer what role we propose is told all the
+        same, but not who refuses it.
+        """
+        for scu, scp, isTold in (
+            (False, True, True),
+            (True, False, True),
+            (False, False, False),
+        ):
+            context = PresentationContext(1, STORAGE_COMMITMENT, EXPLICIT, scu, scp)
+            self.opener._establish = lambda remote, _, c=context: OpenedAssociation(
+                EstablishedAssociation(
+                    True, "D360PACS", remote.title, remote.host, 16384, {1: c}
+                )
+            )
+            self.begin()
+            self.assertEqual(self.left(), not isTold)
+
+
+class TurnTests(Case):
+    """One that cannot be told makes nobody else wait."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Who does not answer, or not at all; all others do.
+        self.hanging: dict[str, Deferred[Any]] = {}
+        opened = self.opener.open
+
+        def open_(remote: RemoteAE, *others: Any) -> Deferred[Any]:
+            opening = opened(remote, *others)
+            return self.hanging.get(remote.title, opening)
+
+        self.opener.open = open_  # type: ignore[method-assign]
+        self.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        stopped = self.commitments.stop()
+        for opening in self.hanging.values():
+            if not opening.called:
+                opening.errback(ConnectionClosed("the server is stopping"))
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def due(self, title: str, *transactions: str) -> None:
+        """A remote AE, of which requests are due."""
+        remote = RemoteAE(title, "192.0.2.7", 104)
+        self.successResultOf(self.remoteAEs.put(remote))
+        for transaction in transactions:
+            request = CommitmentRequest(
+                transaction, title, (Referenced(CT, "1.2.3.4.5"),)
+            )
+            self.successResultOf(self.requests.add(request, 0))
+
+    def waiting(self) -> list[str]:
+        """Of whom there are requests."""
+        found = self.successResultOf(self.requests.all(1000))
+        return [one.aeTitle for one in found]
+
+    def opened(self) -> list[str]:
+        """With whom associations were opened."""
+        return [remote.title for remote, _ in self.opener.opened]
+
+    def test_hanging(self) -> None:
+        """Whoever hangs is waited for once; all others are told meanwhile."""
+        titles = [f"HANGS{number}" for number in range(committing.AT_ONCE + 3)]
+        for title in titles:
+            self.hanging[title] = Deferred()
+            self.due(title, "1.2.1", "1.2.2", "1.2.3")
+        self.due("WELL", *(f"1.3.{number}" for number in range(20)))
+        self.commitments.start()
+        self.assertEqual(set(self.waiting()), set(titles))
+        self.assertEqual(len(self.opener.received), 20)
+        self.assertEqual(sorted(set(self.opened())), [*titles, "WELL"])
+        self.assertEqual(len(self.opened()), len(titles) + 20)
+        # Nor is anybody asked again while he hangs.
+        self.clock.pump([INTERVAL] * 4)
+        self.assertEqual(len(self.opened()), len(titles) + 20)
+
+    def test_asksMeanwhile(self) -> None:
+        """Who asks while others hang is told at once."""
+        for number in range(committing.AT_ONCE):
+            title = f"HANGS{number}"
+            self.hanging[title] = Deferred()
+            self.due(title, "1.2.1")
+        self.commitments.start()
+        self.perform(asked("1.2.3.4.5"))
+        self.assertEqual(self.told(self.association.received)[0], 1)
+
+    def test_reads(self) -> None:
+        """Nor does one wait for the files of who has asked for many."""
+        examine, reading = self.archive.examine, []
+
+        def slow(location: Location, *others: Any) -> Deferred[bytes]:
+            if "1.2.3.4.5" in location.path:
+                return examine(location, *others)
+            reading.append(Deferred())
+            return reading[-1]
+
+        self.archive.examine = slow
+        for number in range(MOST_OF_ONE):
+            self.perform(asked("1.2.3.4.6", transaction=f"1.2.{number}"))
+        self.assertEqual(len(reading), 1)
+        waiting, self.association = self.association, self.other()
+        self.perform(asked("1.2.3.4.5"))
+        self.assertEqual(self.told(self.association.received)[0], 1)
+        while reading:
+            reading.pop().callback(b"")
+        self.assertEqual(len(waiting.received), MOST_OF_ONE)
+
+    def other(self) -> OpenedAssociation:
+        """An association of somebody else."""
+        return OpenedAssociation(
+            EstablishedAssociation(
+                False, "OTHER", "D360PACS", "192.0.2.8", 16384, {1: CONTEXT}
+            )
+        )
+
+    def test_hangsThere(self) -> None:
+        """Also where they hang on the association that they asked over."""
+        self.answers = [Deferred() for _ in range(MOST_OF_ONE)]
+        for number in range(MOST_OF_ONE):
+            self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
+        waiting, self.association = self.association, self.other()
+        self.perform(asked("1.2.3.4.5"))
+        self.assertEqual(self.told(self.association.received)[0], 1)
+        waiting.abort("the test ends")
+        self.clock.advance(1)
+
+    def test_retryTime(self) -> None:
+        """Whoever cannot be reached is tried seldom, however much there is."""
+        self.opener.refusal = ConnectionClosed("unreachable")
+        self.due("GONE", *(f"1.2.{number}" for number in range(50)))
+        self.commitments.start()
+        self.assertEqual(len(self.opened()), 1)
+        self.clock.pump([INTERVAL] * int((60 + 120 + 240 + 60) / INTERVAL))
+        self.assertEqual(len(self.opened()), 4)
+        self.assertEqual(len(self.waiting()), 50)
+        self.clock.pump([INTERVAL] * int(86400 / INTERVAL))
+        self.assertLess(len(self.opened()), 4 + 30)
+        # And then all of it at once.
+        self.opener.refusal = None
+        self.clock.pump([INTERVAL] * int((3600 + INTERVAL) / INTERVAL))
+        self.assertEqual(self.waiting(), [])
+
+    def test_refusesOne(self) -> None:
+        """Who does not take one report is told of all others."""
+        self.due("PICKY", *(f"1.2.{number}" for number in range(5)))
+        answers = [0x0110]
+        self.opener.answer = lambda _: answers.pop() if answers else 0
+        self.commitments.start()
+        self.assertEqual(len(self.waiting()), 1)
+
+    def test_inTurn(self) -> None:
+        """Several that have just asked are one after the other; all fail at once."""
+        hanging = self.hanging[TITLE] = Deferred()
+        self.association.release()
+        for number in range(3):
+            self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
+        self.assertEqual(self.opened(), [TITLE])
+        hanging.errback(ConnectionClosed("unreachable"))
+        self.assertEqual(self.opened(), [TITLE])
+        found = self.successResultOf(self.requests.all(10))
+        self.assertEqual(
+            [one.failure for one in found],
+            ["192.0.2.7, port 104: unreachable"]
+            + ["it could not be told of another one just before"] * 2,
+        )
+
+    def test_stopsMeanwhile(self) -> None:
+        """No association is begun that nobody would end."""
+        self.association.release()
+        renew, gates = self.requests.renew, [Deferred(), Deferred()]
+        self.requests.renew = lambda *arguments: gates.pop(0).addCallback(
+            lambda _: renew(*arguments)
+        )
+        checking, telling = gates
+        self.perform(asked("1.2.3.4.5"))
+        checking.callback(None)
+        stopped = self.commitments.stop()
+        telling.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.opened(), [])
+        due = self.successResultOf(self.requests.due(60))
+        self.assertEqual(due.transactionUID, "1.2.9")
+
+    def test_dropped(self) -> None:
+        """What somebody drops while it waits for its turn is not told."""
+        hanging = self.hanging[TITLE] = Deferred()
+        self.association.release()
+        for number in range(2):
+            self.perform(asked("1.2.3.4.5", transaction=f"1.2.{number}"))
+        first, second = self.successResultOf(self.requests.all(10))
+        self.successResultOf(self.requests.remove(second.identifier))
+        del self.hanging[TITLE]
+        hanging.errback(ConnectionClosed("unreachable"))
+        self.assertEqual(self.opened(), [TITLE])
+        self.assertEqual(self.waiting(), [first.aeTitle])
+
+
+class AgainTests(Case):
+    """What was found is not what is told a day later."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.opener.refusal = ConnectionClosed("unreachable")
+        self.association.release()
+        self.read: list[Any] = []
+        examine = self.archive.examine
+        self.archive.examine = lambda *a: self.read.append(a) or examine(*a)
+        self.perform(asked("1.2.3.4.5", "1.2.3.4.6"))
+        self.assertEqual(len(self.read), 2)
+        self.opener.refusal = None
+
+    def tell(self) -> dict[str, int]:
+        """What it is told in the end."""
+        self.addCleanup(lambda: self.successResultOf(self.commitments.stop()))
+        self.clock.advance(60)
+        self.commitments.start()
+        return self.told(self.opener.received)[1]
+
+    def test_same(self) -> None:
+        """Files that are there are not read once more."""
+        self.assertEqual(self.tell(), {"1.2.3.4.5": 0, "1.2.3.4.6": 0})
+        self.assertEqual(len(self.read), 2)
+
+    def test_deleted(self) -> None:
+        """One that was deleted meanwhile is not kept for good."""
+        query = Query(Level.IMAGE, (AnyOf(UNIQUE_KEYS[Level.IMAGE], ("1.2.3.4.6",)),))
+        (one,) = self.successResultOf(self.index.locate(query).nextBatch())
+        self.successResultOf(self.index.forget(one.location))
+        self.assertEqual(self.tell(), {"1.2.3.4.5": 0, "1.2.3.4.6": 0x0112})
+
+    def test_lost(self) -> None:
+        """Nor one whose file is gone, as after a restore of the database."""
+        for path in list(self.archive.files):
+            if "1.2.3.4.6" in path:
+                del self.archive.files[path]
+        self.assertEqual(self.tell(), {"1.2.3.4.5": 0, "1.2.3.4.6": 0x0110})
+
+    def test_onItsWay(self) -> None:
+        """A file that is on its way is read."""
+        for path in list(self.archive.files):
+            if "1.2.3.4.6" in path:
+                self.archive.marks.add(Location(path, 0))
+        self.assertEqual(self.tell(), {"1.2.3.4.5": 0, "1.2.3.4.6": 0})
+        self.assertEqual(len(self.read), 3)

@@ -20,6 +20,7 @@ from d360.services.part10 import encodeHead
 from d360.services.reindex import readInstance
 from d360.services.verify import MAX_FINDINGS, Verify
 from tests.contracts.memoryarchive import MemoryArchive
+from tests.contracts.memoryaudit import MemoryAudit
 from tests.contracts.memoryindex import MemoryIndex
 from tests.services.datasets import CT, EXPLICIT, encode, instance
 
@@ -32,7 +33,8 @@ class VerifyCase(SynchronousTestCase):
         self.clock.advance(1_700_000_000)
         self.archive = MemoryArchive()
         self.index = MemoryIndex()
-        self.verify = Verify(self.archive, self.index, self.clock, 2)
+        self.audit = MemoryAudit()
+        self.verify = Verify(self.archive, self.index, self.clock, 2, self.audit)
 
     def put(self, number: int, study: str = "1.2.3", **elements: Any) -> Location:
         """An instance, as it is after it was stored."""
@@ -188,6 +190,9 @@ class VerifyTests(VerifyCase):
         progress = self.run_()
         self.assertEqual(MAX_FINDINGS + 19, progress.missing)
         self.assertEqual(MAX_FINDINGS, len(progress.findings))
+        # The audit trail is told of those that are named.
+        told = tuple(finding for _, finding in self.audit.calls)
+        self.assertEqual(progress.findings, told)
 
     def test_study(self) -> None:
         """Only one; none by this name is said."""

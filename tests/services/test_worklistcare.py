@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from d360.audit.values import Action
 from d360.services.worklistcare import INTERVAL, WorklistCare
+from tests.contracts.memoryaudit import MemoryAudit
 from tests.contracts.memoryworklist import MemoryWorklist
 from tests.contracts.worklist import procedure, step
 
@@ -51,6 +53,25 @@ class WorklistCareTests(SynchronousTestCase):
         self.assertEqual(["2"], self.left())
         self.successResultOf(care.stop())
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_audited(self) -> None:
+        """The audit trail is told whose each one was."""
+        self.worklist.arrived.update(("1", "3"))
+        audit = MemoryAudit()
+        care = WorklistCare(self.worklist, self.clock, True, 0, audit)
+        care.start()
+        self.successResultOf(care.stop())
+        told = [(who, what, one.StudyInstanceUID) for _, who, what, one in audit.calls]
+        self.assertEqual(told, [(None, Action.DELETE, uid) for uid in ("1", "3")])
+        self.assertEqual(audit.calls[0][3].PatientID, "P1")
+
+    def test_many(self) -> None:
+        """Some at a time, until there are no more."""
+        for number in range(250):
+            item = procedure(f"9.{number}", step("20260228 080000"))
+            self.successResultOf(self.worklist.schedule(item))
+        self.care(days=2)
+        self.assertEqual(["2", "3"], self.left())
 
     def test_old(self) -> None:
         """Two days after it should have been done."""

@@ -6,6 +6,7 @@ from d360.admin.describing import (
     COUNT,
     FLAG,
     JSON,
+    NOTHING,
     NUMBER,
     TEXT,
     TIME,
@@ -297,6 +298,8 @@ _errors: Data = {
 }
 
 
+_NONE = "There is none."
+
 _commitments: Data = {
     "": {
         "get": call(
@@ -304,21 +307,48 @@ _commitments: Data = {
             "Storage commitments that were asked for and not told of yet",
             ok={
                 200: answer(
-                    "The oldest first; seconds is how long ago it was asked for.",
+                    "The oldest first. One that is under way is being checked or told "
+                    "of; failed is when it could not be told last, error why, next "
+                    "when it is tried again.",
                     record(
                         commitments=listOf(
                             record(
+                                id=COUNT,
                                 aet=TEXT,
                                 transaction=TEXT,
+                                instances=COUNT,
+                                state={
+                                    "type": "string",
+                                    "enum": ["under way", "waiting"],
+                                },
+                                asked=TIME,
                                 attempts=COUNT,
-                                seconds=NUMBER,
+                                failed=orNull(TIME),
+                                error=TEXT,
+                                next=TIME,
                             )
                         )
                     ),
                 )
             },
         )
-    }
+    },
+    "/{number}": {
+        "delete": call(
+            "dropCommitment",
+            "Tell nobody of a storage commitment any more",
+            ok={204: NOTHING},
+            refused={404: _NONE},
+        ),
+    },
+    "/{number}/retry": {
+        "post": call(
+            "retryCommitment",
+            "Have a storage commitment told now, unless it is under way",
+            ok={204: NOTHING},
+            refused={404: _NONE},
+        ),
+    },
 }
 
 

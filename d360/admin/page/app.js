@@ -2,6 +2,7 @@
 
 import { askAgain, tokensFrom } from "./api.js";
 import { aes } from "./aes.js";
+import { commitments } from "./commitments.js";
 import { askForToken } from "./dialogs.js";
 import { h } from "./dom.js";
 import { overview } from "./overview.js";
@@ -18,6 +19,7 @@ const VIEWS = [
   [/^\/worklist$/, "Worklist", worklist],
   [/^\/worklist\/([^/]+)$/, "Worklist item", worklistItem],
   [/^\/aes$/, "Remote AEs", aes],
+  [/^\/commitments$/, "Storage commitments", commitments],
   [/^\/settings$/, "Settings", settings],
 ];
 
