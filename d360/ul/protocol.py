@@ -318,6 +318,11 @@ class UpperLayerProtocol(AssociationSteps):
         self._watch.excused()
 
     @property
+    def host(self) -> str:
+        """The address of the peer."""
+        return self._peer
+
+    @property
     def isAssociated(self) -> bool:
         """There is an association, or one under way, that can be aborted."""
         return self.machine.state not in ("Sta1", "Sta2", "Sta13")

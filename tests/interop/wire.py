@@ -222,10 +222,15 @@ class Peer:
 
     @param isNarrow: it has the system keep next to nothing of what was not
         read yet, so that the server notices.
+    @param host: the address of loopback that it comes from; by default any.
     """
 
-    def __init__(self, server: RunningServer, isNarrow: bool = False) -> None:
+    def __init__(
+        self, server: RunningServer, isNarrow: bool = False, host: str = ""
+    ) -> None:
         self.socket = socket.socket()
+        if host:
+            self.socket.bind((host, 0))
         self.socket.settimeout(_PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isNarrow:

@@ -13,6 +13,7 @@ from tests.faults.attacks.victim import (
     FIND,
     GET,
     IDLE,
+    LONGEST,
     PROPOSALS,
     STORE,
     STUDY_GET,
@@ -159,3 +160,29 @@ def endless(victim: Victim) -> None:
             raise Wrong(f"{name} without an end goes on; {taken} bytes taken")
 
     atOnce(send, cases)
+
+
+def endlessInstance(victim: Victim) -> None:
+    """
+    An instance that goes on and on: as soon as it is longer than any may be nothing
+    of it is on the disk any more, and at its end, if there is one, it is refused.
+    """
+    dataset = fresh()
+    pixels = b"\xe0\x7f\x10\0OW\0\0" + 0xFFFFFFFE.to_bytes(4, "little")
+    piece = wire.pdv(STORE, 0, bytes(1 << 15))
+    archive = victim.server.folder / "data" / "archive"
+    with victim.open() as peer:
+        peer.send(storeCommand(STORE, dataset.SOPInstanceUID))
+        peer.send(wire.pdv(STORE, 0, encode(dataset) + pixels))
+        for _ in range((LONGEST << 20) // (1 << 15) + 100):
+            peer.send(piece)
+        deadline = time.monotonic() + IDLE
+        while list(archive.glob(f"*/{dataset.StudyInstanceUID}/*/*")):
+            if time.monotonic() > deadline:
+                raise Wrong("an instance without an end stays on the disk")
+            peer.send(piece)
+        peer.send(wire.pdv(STORE, LAST, b"\0\0"))
+        status = peer.response().status
+        if status != 0xA700:
+            raise Wrong(f"an instance that is too long: {status:04X}")
+        peer.release()

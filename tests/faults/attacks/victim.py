@@ -48,11 +48,17 @@ INSTANCES, PIXELS = 30, 500_000
 #: than a test may take.
 ARTIM, IDLE, REQUEST = 2, 3, 3
 
+#: MiB that an instance may have.
+LONGEST = 16
+
+# One host attacks in the place of many.
 CONFIGURATION = f"""
 [dicom]
+max_associations_per_host = 2000
 artim_timeout = {ARTIM}
 idle_timeout = {IDLE}
 min_rate = 100
+max_instance_size = {LONGEST}
 [web]
 request_timeout = {REQUEST}
 max_connections = 50

@@ -1,0 +1,136 @@
+"""
+One host that takes what it can get keeps nobody else out. It has an address of
+loopback to itself, 127.0.0.2.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop import wire
+from tests.interop.running import HOST, PATIENCE, RunningServer
+from tests.interop.wire import ECHO, IMPLICIT, REJECT, Peer
+
+CROWD = "127.0.0.2"
+
+#: One host may have two associations and so 66 connections, and 6 of the web.
+OPTIONS = """
+[dicom]
+max_associations = 200
+max_associations_per_host = 2
+artim_timeout = 300
+[web]
+max_connections = 8
+"""
+
+_PROPOSALS = [(ECHO, [IMPLICIT])]
+
+
+class CrowdingTests(SynchronousTestCase):
+    """All is done in one process."""
+
+    workers = 1
+
+    def setUp(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        path = folder / "d360.toml"
+        path.write_text(OPTIONS)
+        self.server = RunningServer(folder, f"--config={path}", workers=self.workers)
+        self.addCleanup(self.server.stop)
+        self.server.start()
+
+    def open(self, host: str = CROWD) -> Peer:
+        """A connection, closed when the test is over."""
+        peer = Peer(self.server, host=host)
+        self.addCleanup(peer.socket.close)
+        return peer
+
+    def requested(self, host: str = CROWD) -> Peer | None:
+        """An association; C{None} if it is rejected for the limit."""
+        peer = self.open(host)
+        peer.send(wire.request(_PROPOSALS))
+        kind, body = peer.receive()
+        if kind == REJECT:
+            self.assertEqual(struct.unpack(">xBBB", body), (2, 3, 2))
+            peer.socket.close()
+            return None
+        return peer
+
+    def metric(self, line: str) -> float:
+        """The number behind it."""
+        with urllib.request.urlopen(self.server.web + "/metrics") as response:
+            text = response.read().decode()
+        found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def test_associations(self) -> None:
+        """Its third is rejected until one has ended; others are served."""
+        first, second = self.requested(), self.requested()
+        assert first is not None and second is not None
+        for _ in range(3):
+            self.assertIsNone(self.requested())
+            self.assertEqual(self.server.client("echoscu").status, 0)
+        for peer in (first, second):
+            peer.release()
+            peer.socket.close()
+            self.eventually()
+            self.assertIsNone(self.requested())
+        self.assertEqual(self.server.client("echoscu").status, 0)
+        rejected = 'd360_associations_rejected_total{reason="local limit exceeded"}'
+        self.assertGreaterEqual(self.metric(rejected), 5)
+        self.server.waitFor(re.compile(r"max_associations_per_host = 2 open"))
+
+    def eventually(self) -> None:
+        """That one has ended may take a moment to be known."""
+        deadline = time.monotonic() + PATIENCE
+        while self.requested() is None:
+            self.assertLess(time.monotonic(), deadline)
+
+    def test_connections(self) -> None:
+        """It gets so many and no more, and what it has keeps nobody out."""
+        connections = [self.open().socket for _ in range(100)]
+        for connection in connections:
+            connection.settimeout(0)
+        deadline = time.monotonic() + PATIENCE
+        while (closed := sum(map(self.isClosed, connections))) < 34:
+            self.assertLess(time.monotonic(), deadline, closed)
+            time.sleep(0.05)
+        self.assertEqual(closed, 34)
+        self.assertEqual(self.server.client("echoscu").status, 0)
+        self.assertEqual(self.metric("d360_connections_refused_total"), 34)
+        self.server.waitFor(re.compile(rf"from {CROWD} closed: its host has 66 open"))
+
+    def isClosed(self, connection: socket.socket) -> bool:
+        """By the server."""
+        try:
+            return connection.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def test_web(self) -> None:
+        """The administrator gets in, whatever one host has of the web port."""
+        port = int(self.server.web.rpartition(":")[2])
+        for _ in range(8):
+            connection = socket.create_connection(
+                (HOST, port), source_address=(CROWD, 0)
+            )
+            self.addCleanup(connection.close)
+        status: Any = self.server.get("/api/status")
+        self.assertEqual(status["ae_title"], "D360PACS")
+
+
+class WorkersTests(CrowdingTests):
+    """Two processes serve them, and the limit is for both together."""
+
+    workers = 2
