@@ -96,7 +96,7 @@ class UpperLayerFactory(ServerFactory):
             supported,
             self._associations,
             metrics,
-            Rejections(clock.seconds),
+            rejections=Rejections(clock.seconds),
         )
         self._closed = ClosedConnections(self.log, clock.seconds)
         self._clock = clock

@@ -229,13 +229,13 @@ class Peer:
         self, server: RunningServer, isNarrow: bool = False, host: str = ""
     ) -> None:
         self.socket = socket.socket()
-        if host:
-            self.socket.bind((host, 0))
         self.socket.settimeout(_PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isNarrow:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        if host:
+            self.socket.bind((host, 0))
         self.socket.connect((HOST, server.port))
         self._received = b""
         self._pdvs: list[tuple[int, int, bytes]] = []

@@ -28,6 +28,7 @@ from tests.faults.attacks.victim import (
     storeCommand,
 )
 from tests.interop import wire
+from tests.interop.running import PATIENCE
 from tests.interop.wire import COMMAND, LAST, STUDY_FIND, Peer
 from tests.services.datasets import encode
 
@@ -176,7 +177,7 @@ def endlessInstance(victim: Victim) -> None:
         peer.send(wire.pdv(STORE, 0, encode(dataset) + pixels))
         for _ in range((LONGEST << 20) // (1 << 15) + 100):
             peer.send(piece)
-        deadline = time.monotonic() + IDLE
+        deadline = time.monotonic() + PATIENCE
         while list(archive.glob(f"*/{dataset.StudyInstanceUID}/*/*")):
             if time.monotonic() > deadline:
                 raise Wrong("an instance without an end stays on the disk")
