@@ -1,15 +1,21 @@
 """
-One host that takes what it can get keeps nobody else out. It has an address of
-loopback to itself, 127.0.0.2.
+One host that takes what it can get keeps nobody else out. In each test it is
+another one, and has an address of loopback to itself.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import itertools
 import re
+import shutil
 import socket
 import struct
+import tempfile
 import time
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +24,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interop import wire
 from tests.interop.running import HOST, PATIENCE, RunningServer
 from tests.interop.wire import ECHO, IMPLICIT, REJECT, Peer
-
-CROWD = "127.0.0.2"
 
 #: One host may have two associations and so 66 connections, and 6 of the web.
 OPTIONS = """
@@ -33,6 +37,22 @@ max_connections = 8
 
 _PROPOSALS = [(ECHO, [IMPLICIT])]
 
+#: Hosts of which nothing is open.
+_hosts = (f"127.0.0.{number}" for number in itertools.count(2))
+
+
+@cache
+def _server(workers: int) -> RunningServer:
+    """One for all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="d360-crowding-"))
+    atexit.register(shutil.rmtree, folder, True)
+    path = folder / "crowding.toml"
+    path.write_text(OPTIONS)
+    server = RunningServer(folder, f"--config={path}", workers=workers)
+    server.start()
+    atexit.register(server.stop)
+    return server
+
 
 class CrowdingTests(SynchronousTestCase):
     """All is done in one process."""
@@ -40,23 +60,18 @@ class CrowdingTests(SynchronousTestCase):
     workers = 1
 
     def setUp(self) -> None:
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
-        path = folder / "d360.toml"
-        path.write_text(OPTIONS)
-        self.server = RunningServer(folder, f"--config={path}", workers=self.workers)
-        self.addCleanup(self.server.stop)
-        self.server.start()
+        self.server = _server(self.workers)
+        self.crowd = next(_hosts)
 
-    def open(self, host: str = CROWD) -> Peer:
+    def open(self) -> Peer:
         """A connection, closed when the test is over."""
-        peer = Peer(self.server, host=host)
+        peer = Peer(self.server, host=self.crowd)
         self.addCleanup(peer.socket.close)
         return peer
 
-    def requested(self, host: str = CROWD) -> Peer | None:
+    def requested(self) -> Peer | None:
         """An association; C{None} if it is rejected for the limit."""
-        peer = self.open(host)
+        peer = self.open()
         peer.send(wire.request(_PROPOSALS))
         kind, body = peer.receive()
         if kind == REJECT:
@@ -95,8 +110,39 @@ class CrowdingTests(SynchronousTestCase):
         while self.requested() is None:
             self.assertLess(time.monotonic(), deadline)
 
+    def test_vanishing(self) -> None:
+        """However its connections end, none of them counts for ever."""
+        request = wire.request(_PROPOSALS)
+        abort, release = wire.pdu(wire.ABORT, bytes(4)), wire.RELEASE
+        for said in (b"", request[:50], request, request + abort, request + release):
+            for isHarsh in (False, True):
+                for waits in (False, True):
+                    for _ in range(6):
+                        self.vanish(said, isHarsh, waits)
+        self.eventually()
+        self.eventually()
+        self.assertIsNone(self.requested())
+
+    def vanish(self, said: bytes, isHarsh: bool, waits: bool) -> None:
+        """
+        Say something, and go.
+
+        @param isHarsh: with a RST.
+        @param waits: for the first answer to a request.
+        """
+        peer = self.open()
+        if isHarsh:
+            reset = struct.pack("ii", 1, 0)
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        with contextlib.suppress(OSError, EOFError):
+            peer.send(said)
+            if waits and len(said) > 100:
+                peer.receive()
+        peer.socket.close()
+
     def test_connections(self) -> None:
         """It gets so many and no more, and what it has keeps nobody out."""
+        before = self.metric("d360_connections_refused_total")
         connections = [self.open().socket for _ in range(100)]
         for connection in connections:
             connection.settimeout(0)
@@ -106,8 +152,10 @@ class CrowdingTests(SynchronousTestCase):
             time.sleep(0.05)
         self.assertEqual(closed, 34)
         self.assertEqual(self.server.client("echoscu").status, 0)
-        self.assertEqual(self.metric("d360_connections_refused_total"), 34)
-        self.server.waitFor(re.compile(rf"from {CROWD} closed: its host has 66 open"))
+        self.assertEqual(self.metric("d360_connections_refused_total") - before, 34)
+        self.server.waitFor(
+            re.compile(rf"from {self.crowd} closed: its host has 66 open")
+        )
 
     def isClosed(self, connection: socket.socket) -> bool:
         """By the server."""
@@ -123,7 +171,7 @@ class CrowdingTests(SynchronousTestCase):
         port = int(self.server.web.rpartition(":")[2])
         for _ in range(8):
             connection = socket.create_connection(
-                (HOST, port), source_address=(CROWD, 0)
+                (HOST, port), source_address=(self.crowd, 0)
             )
             self.addCleanup(connection.close)
         status: Any = self.server.get("/api/status")
