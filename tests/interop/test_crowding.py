@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop import wire
 from tests.interop.running import HOST, PATIENCE, RunningServer
+from tests.interop.tls import TLSServer
 from tests.interop.wire import ECHO, IMPLICIT, REJECT, Peer
 
 #: One host may have two associations and so 66 connections, and 6 of the web.
@@ -182,3 +183,27 @@ class WorkersTests(CrowdingTests):
     """Two processes serve them, and the limit is for both together."""
 
     workers = 2
+
+
+class SecureTests(SynchronousTestCase):
+    """Over TLS it is the same host."""
+
+    def test_rejected(self) -> None:
+        """Those beyond are told so, whichever port the others came in by."""
+        for workers in (1, 2):
+            server = TLSServer(
+                Path(self.mktemp()).absolute(), "", OPTIONS, workers=workers
+            )
+            self.addCleanup(server.stop)
+            server.start()
+            peers = [Peer(server) for _ in range(2)]
+            for peer in peers:
+                self.addCleanup(peer.socket.close)
+                peer.associate(_PROPOSALS)
+            answer = server.secureClient("echoscu")
+            self.assertIn("Local Limit Exceeded", answer.output)
+            peers[0].release()
+            peers[0].socket.close()
+            deadline = time.monotonic() + PATIENCE
+            while server.secureClient("echoscu").status:
+                self.assertLess(time.monotonic(), deadline)
