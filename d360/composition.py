@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ServerFactory
 
 from d360.archive.diskprocess import ProcessDisk
 from d360.archive.files import FileArchive
@@ -28,6 +30,7 @@ from d360.config import DICOM, Configuration
 from d360.dimse.association import Associations
 from d360.dimse.opener import AssociationOpener
 from d360.doors import PLAIN, SECURE
+from d360.hosts import HostLimits
 from d360.index.commitments import PostgreSQLCommitmentRequests
 from d360.index.database import PostgreSQLIndex
 from d360.index.remoteaes import KeptRemoteAEs, PostgreSQLRemoteAEs
@@ -63,6 +66,9 @@ DISK_THREADS = 16
 #: Connections that have no association, yet or any more, beyond those that
 #: have one: to be told that there are too many takes a connection.
 CONNECTIONS_WITHOUT = 256
+
+#: The same for one host.
+CONNECTIONS_WITHOUT_PER_HOST = 64
 
 #: Processors that are made use of where nothing is said: the database needs
 #: some of them, too.
@@ -252,6 +258,22 @@ def connectionsOf(dicom: DICOM, processes: int = 1) -> int:
     return min(dicom.maxAssociations + CONNECTIONS_WITHOUT, processes * files)
 
 
+def hostLimitsOf(dicom: DICOM, processes: int = 1) -> HostLimits:
+    """
+    What one host may have of what there may be. Where nothing is configured, a
+    quarter is left for the others.
+
+    @param processes: see L{connectionsOf}.
+    """
+    most, connections = dicom.maxAssociations, connectionsOf(dicom, processes)
+    limit = dicom.maxAssociationsPerHost or most - most // 4
+    if dicom.maxAssociationsPerHost:
+        connections = min(connections, limit + CONNECTIONS_WITHOUT_PER_HOST)
+    else:
+        connections -= connections // 4
+    return HostLimits(limit if limit < most else sys.maxsize, connections)
+
+
 def warnOfOpenFiles(configuration: Configuration) -> None:
     """Where fewer connections can be served than associations are configured."""
     dicom = configuration.dicom
@@ -275,6 +297,7 @@ def settingsOf(dicom: DICOM) -> UpperLayerSettings:
         idleTimeout=dicom.idleTimeout,
         minRate=dicom.minRate,
         maxConnections=connectionsOf(dicom),
+        perHost=hostLimitsOf(dicom),
     )
 
 
@@ -355,6 +378,8 @@ class Serving:
     What serves the associations of peers.
 
     @ivar doors: what serves the connections of each door, see L{d360.doors}.
+    @ivar refusing: the same for hosts that have enough, see
+        L{UpperLayerFactory.refusing}.
     @ivar finish: see L{d360.server.IConnections}, as the next three.
     """
 
@@ -362,6 +387,7 @@ class Serving:
     associations: Associations
     factory: UpperLayerFactory
     doors: Mapping[str, Any]
+    refusing: Mapping[str, Any]
     finish: Callable[[str], None]
     closeUnassociated: Callable[[str], None]
     whenEmpty: Callable[[], Deferred[None]]
@@ -379,7 +405,7 @@ def makeServing(
     tls: Both,
     audit: IAudit,
     share: int | None = None,
-    changed: Callable[[], None] = lambda: None,
+    changed: Callable[[str], None] = lambda host: None,
 ) -> Serving:
     """
     @param share: of C{max_associations}, where other processes have the rest;
@@ -395,6 +421,7 @@ def makeServing(
         stores.freeSpace,
         dicom.duplicates,
         audit,
+        dicom.maxInstanceSize << 20 or sys.maxsize,
     )
     admission = Admission(
         dicom.aeTitle,
@@ -412,7 +439,8 @@ def makeServing(
     associations = Associations(AuditedServices(services, audit), reactor, metrics)
     settings = settingsOf(dicom)
     if share is not None:
-        settings = evolve(settings, maxConnections=0)
+        limits = HostLimits(settings.perHost.associations)
+        settings = evolve(settings, maxConnections=0, perHost=limits)
     factory = UpperLayerFactory(
         associations.build,
         admission,
@@ -427,12 +455,17 @@ def makeServing(
         storage,
         associations,
         factory,
-        {PLAIN: factory, SECURE: tls.accepting.over(factory, reactor)},
+        _doorsTo(factory, tls, reactor),
+        _doorsTo(factory.refusing(), tls, reactor),
         finish=associations.finish,
         closeUnassociated=factory.closeUnassociated,
         whenEmpty=factory.whenEmpty,
         abortAll=factory.abortAll,
     )
+
+
+def _doorsTo(factory: ServerFactory, tls: Both, reactor: Any) -> Mapping[str, Any]:
+    return {PLAIN: factory, SECURE: tls.accepting.over(factory, reactor)}
 
 
 def _makeServices(

@@ -121,7 +121,10 @@ def _file(value: Any) -> str:
 class DICOM:
     """
     The DICOM side: section C{[dicom]}; times in seconds, C{minRate} in bytes a
-    second.
+    second, C{maxInstanceSize} in MiB.
+
+    @ivar maxAssociationsPerHost: 0 for three quarters of all.
+    @ivar maxInstanceSize: 0 for any.
     """
 
     aeTitle: str = _option("D360PACS", readAETitle)
@@ -137,6 +140,8 @@ class DICOM:
     acceptUnknownStorage: bool = _option(False, _boolean)
     duplicates: Duplicates = _option(Duplicates.REPLACE, _duplicates)
     maxAssociations: int = _option(2000, _number(1, 100000))
+    maxAssociationsPerHost: int = _option(0, _number(0, 100000))
+    maxInstanceSize: int = _option(65536, _number(0, 1 << 30))
     artimTimeout: int = _option(30, _number(1, 3600))
     idleTimeout: int = _option(600, _number(0, 86400))
     minRate: int = _option(100, _number(0, 1000000))

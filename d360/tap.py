@@ -40,6 +40,7 @@ from d360.composition import (
     auditState,
     connectionsOf,
     diskReadings,
+    hostLimitsOf,
     makeAudit,
     makeCommitments,
     makeReadings,
@@ -488,6 +489,7 @@ def _makeWorkers(own: _Own, log: _LogOfAll, events: AllEvents) -> Workers:
         ),
         partial(WorkerProcess, inherited={CHANGES: own.changes.descriptor}),
         connectionsEach=connectionsOf(dicom),
+        perHost=hostLimitsOf(dicom, workersOf(configuration)),
     )
 
 

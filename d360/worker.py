@@ -159,6 +159,7 @@ def build(begin: Begin, wire: WorkerWire) -> Work:
     return Work(
         serving.factory,
         serving.doors,
+        serving.refusing,
         {CREDENTIALS: partial(useCredentials, tls)},
         numbers,
         questions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from d360.composition import (
     ProcessUse,
     auditState,
     connectionsOf,
+    hostLimitsOf,
     incomingOf,
     makeReadings,
     numbersLeft,
@@ -25,6 +27,7 @@ from d360.composition import (
     workersOf,
 )
 from d360.config import Configuration, load
+from d360.hosts import HostLimits
 from d360.metrics.exposition import Reading
 
 
@@ -74,6 +77,43 @@ class OpenFilesTests(SynchronousTestCase):
             warnOfOpenFiles(configured(dicom__max_associations=100, workers=1))
             self.assertEqual(len(said), count)
         self.assertIn("LimitNOFILE", said[0])
+
+
+class HostLimitsTests(SynchronousTestCase):
+    """No host takes all there is, unless it may."""
+
+    def limits(self, most: int, perHost: int = 0, processes: int = 1) -> HostLimits:
+        self.patch(composition, "allowedOpenFiles", lambda: 65536)
+        options = {
+            "dicom__max_associations": most,
+            "dicom__max_associations_per_host": perHost,
+        }
+        return hostLimitsOf(configured(**options).dicom, processes)
+
+    def test_default(self) -> None:
+        """A quarter is left for the others."""
+        self.assertEqual(self.limits(2000), HostLimits(1500, 1692))
+        self.assertEqual(self.limits(5), HostLimits(4, 196))
+
+    def test_few(self) -> None:
+        """Of so few there is no quarter, but of connections."""
+        for most in (1, 2, 3):
+            self.assertEqual(self.limits(most).associations, sys.maxsize)
+            self.assertLess(self.limits(most).connections, 200)
+
+    def test_given(self) -> None:
+        """As configured, and some connections to be told so."""
+        self.assertEqual(self.limits(2000, 100), HostLimits(100, 164))
+        self.assertEqual(self.limits(2000, 2000), HostLimits(sys.maxsize, 2064))
+        self.assertEqual(self.limits(2000, 99999).connections, 2256)
+
+    def test_openFiles(self) -> None:
+        """So it is where there are fewer descriptors."""
+        self.limits(2000)
+        self.patch(composition, "allowedOpenFiles", lambda: 1024)
+        dicom = configured().dicom
+        self.assertEqual(hostLimitsOf(dicom).connections, 360)
+        self.assertEqual(hostLimitsOf(dicom, 2).connections, 720)
 
 
 class PortionTests(SynchronousTestCase):

@@ -24,9 +24,12 @@ class BoundedChannel(HTTPChannel):
        no client asks so any more, and one that reads no answers could have
        thousands of them put together in one go.
      - Who does not take an answer is closed after C{timeOut} seconds, too.
+
+    @ivar host: the address that it comes from.
     """
 
     site: Any
+    host = ""
     _hasBegun = False
     _hasAnswered = False
     _isOver = False
@@ -77,4 +80,4 @@ class BoundedChannel(HTTPChannel):
         """See L{HTTPChannel.connectionLost}."""
         self._isOver = True
         super().connectionLost(reason)
-        self.site.disconnected()
+        self.site.disconnected(self.host)

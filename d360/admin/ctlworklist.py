@@ -58,7 +58,7 @@ _COLUMNS = (
 )
 
 #: Statuses that say the same of each further item.
-_HOPELESS = (401, 403)
+_HOPELESS = (401, 403, 429)
 
 
 @frozen

@@ -13,7 +13,7 @@ from twisted.web.server import Request
 
 from d360 import __version__
 from d360.admin.calls import aes, server, studies, worklist
-from d360.admin.describing import TEXT, Data, parameter, record, refusal
+from d360.admin.describing import COUNT, TEXT, Data, parameter, record, refusal
 from d360.admin.resource import JSONResource
 
 _ABOUT = """\
@@ -32,7 +32,12 @@ _ALWAYS = {
         "IP address nor localhost; or the token is for monitoring only."
     ),
     "413": refusal("The body is too long."),
+    "429": refusal("Too many wrong tokens came from this address.")
+    | {"headers": {"Retry-After": {"schema": COUNT, "description": "Seconds."}}},
 }
+
+#: The same, where a token is needed.
+_OF_TOKENS = ("401", "429")
 
 
 #: What stands in a path, where it is not any text.
@@ -104,7 +109,8 @@ def _path(name: str, below: str, methods: Data) -> Data:
         operation["tags"] = [name]
         operation["responses"] |= _ALWAYS
         if name == "openapi.json":
-            del operation["responses"]["401"]
+            for status in _OF_TOKENS:
+                del operation["responses"][status]
             operation["security"] = []
         path[method] = operation
     return path

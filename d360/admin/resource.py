@@ -29,6 +29,13 @@ METHODS = ("DELETE", "GET", "POST", "PUT")
 #: a browser send them.
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "")
 
+#: Of JSON: brackets, commas and colons, which tell how many values there are,
+#: and digits of a whole number, as Python takes longer and longer over them. Others
+#: wait while it is read, which with these takes some milliseconds at most.
+_MAX_MARKS = 16_000
+_MARKS = (b"{", b"[", b",", b":")
+_MAX_DIGITS = 1000
+
 #: No call has so many parameters.
 _MAX_PARAMETERS = 100
 
@@ -153,11 +160,19 @@ def readJSON(data: bytes) -> Any:
     """
     Decode JSON.
 
-    @raise HTTPError: it is none, or holds text that is no Unicode.
+    @raise HTTPError: it is none, or too much of it, or holds text that is no
+        Unicode.
     """
+    if sum(map(data.count, _MARKS)) > _MAX_MARKS:
+        raise HTTPError(
+            400, f"more than {_MAX_MARKS} brackets, commas and colons: send less"
+        )
     try:
         value = json.loads(
-            data, parse_constant=_refuseConstant, object_pairs_hook=_objectOf
+            data,
+            parse_constant=_refuseConstant,
+            parse_int=_integerOf,
+            object_pairs_hook=_objectOf,
         )
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -170,6 +185,12 @@ def readJSON(data: bytes) -> Any:
 def _refuseConstant(name: str) -> None:
     # Python reads NaN and Infinity too (RFC 8259 6).
     raise ValueError(f"{name} is no number")
+
+
+def _integerOf(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of more than {_MAX_DIGITS} digits")
+    return int(digits)
 
 
 def _objectOf(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

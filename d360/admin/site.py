@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,12 @@ from d360.admin.openapi import DocumentResource
 from d360.admin.origin import checkSource
 from d360.admin.resource import HTTPError, JSONResource, Refusal, jsonBody, log
 from d360.admin.static import putPage
+from d360.admin.tries import Tries
 from d360.admin.watching import rfc3339
 from d360.audit.null import NULL_AUDIT
 from d360.audit.values import User
 from d360.errors import DatabaseUnavailable
+from d360.hosts import ClosedConnections, HostCounts
 from d360.interfaces import (
     IArchive,
     IAssociations,
@@ -180,21 +183,35 @@ class API(Resource):
 
     def getChildWithDefault(self, path: bytes, request: Request) -> Resource:
         """See L{Resource.getChildWithDefault}."""
+        refusal = None
         if self._token and path not in self._public:
-            given = _tokenOf(request)
-            if self._isMonitoring(given):
-                if path not in self._watched or request.method not in _READING:
-                    return Refusal(
-                        403, "this token is for monitoring; use that of web.token"
-                    )
-            elif not hmac.compare_digest(given, self._token):
-                request.setHeader(b"www-authenticate", b"Bearer")
-                if given:
-                    # Without one, a browser only asks whether one is needed.
-                    who = User("anonymous", addressOf(request))
-                    auditOf(request).refused(who, "wrong token for a call over HTTP")
-                return Refusal(401, "give the token: Authorization: Bearer ...")
-        return super().getChildWithDefault(path, request)
+            refusal = self._refusal(path, request)
+        return refusal or super().getChildWithDefault(path, request)
+
+    def _refusal(self, path: bytes, request: Request) -> Refusal | None:
+        """Why a call is not served, as far as the token goes."""
+        assert isinstance(request.site, _Site)
+        tries, host = request.site.tries, addressOf(request)
+        given = _tokenOf(request)
+        wait = tries.wait(host)
+        if given and wait:
+            request.setHeader(b"retry-after", str(wait).encode())
+            return Refusal(
+                429, f"too many wrong tokens came from {host}: wait {wait} s"
+            )
+        if hmac.compare_digest(given, self._token):
+            return None
+        if self._isMonitoring(given):
+            if path in self._watched and request.method in _READING:
+                return None
+            return Refusal(403, "this token is for monitoring; use that of web.token")
+        if given:
+            # Without one, a browser only asks whether one is needed.
+            tries.wrong(host, given)
+            who = User("anonymous", host)
+            auditOf(request).refused(who, "wrong token for a call over HTTP")
+        request.setHeader(b"www-authenticate", b"Bearer")
+        return Refusal(401, "give the token: Authorization: Bearer ...")
 
     def _isMonitoring(self, given: bytes) -> bool:
         ours = self._monitoringToken
@@ -269,17 +286,28 @@ class SiteLimits:
     requestTimeout: float = 60.0
     maxConnections: int = 200
 
+    @property
+    def perHost(self) -> int:
+        """How many of them one host may have: a quarter is left for others."""
+        return self.maxConnections - self.maxConnections // 4
+
 
 class _Site(AuditedSite):
     """
     @ivar localOnly: there is no token, so that only programs of this machine
         are served.
+    @ivar tries: the wrong tokens that hosts have shown.
     """
 
     protocol = BoundedChannel  # type: ignore[assignment]
 
     def __init__(
-        self, root: Resource, localOnly: bool, audit: IAudit, limits: SiteLimits
+        self,
+        root: Resource,
+        localOnly: bool,
+        audit: IAudit,
+        limits: SiteLimits,
+        seconds: Callable[[], float],
     ) -> None:
         super().__init__(
             root,
@@ -292,24 +320,31 @@ class _Site(AuditedSite):
         self.localOnly = localOnly
         self.needsToken = not localOnly
         self.audit = audit
-        self._maxConnections = limits.maxConnections
+        self.tries = Tries(seconds)
+        self._limits = limits
         self._connections = 0
+        self._connectionsOf = HostCounts()
+        self._closed = ClosedConnections(log, seconds)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See L{Site.buildProtocol}, unless there are too many."""
-        if self._connections >= self._maxConnections:
-            log.warn(
-                "connection from {peer} closed: {limit} are open",
-                peer=getattr(addr, "host", str(addr)),
-                limit=self._maxConnections,
-            )
+        host, limits = str(getattr(addr, "host", addr)), self._limits
+        if self._connections >= limits.maxConnections:
+            self._closed.note(host, f"{limits.maxConnections} are open")
+            return None
+        if self._connectionsOf.of(host) >= limits.perHost:
+            self._closed.note(host, f"its host has {limits.perHost} open")
             return None
         self._connections += 1
-        return super().buildProtocol(addr)
+        self._connectionsOf.add(host)
+        channel: Any = super().buildProtocol(addr)
+        channel.host = host
+        return channel
 
-    def disconnected(self) -> None:
+    def disconnected(self, host: str) -> None:
         """One of its connections has ended."""
         self._connections -= 1
+        self._connectionsOf.remove(host)
 
 
 def makeSite(
@@ -318,6 +353,7 @@ def makeSite(
     monitoringToken: str = "",
     audit: IAudit = NULL_AUDIT,
     limits: SiteLimits | None = None,
+    seconds: Callable[[], float] = time.monotonic,
 ) -> Site:
     """
     The site of the second port.
@@ -326,6 +362,7 @@ def makeSite(
     @param token: see L{API}, as the next one.
     @param audit: is told of what is done.
     @param limits: of connections and their requests.
+    @param seconds: tells the time.
     """
     root = _Root()
     # Programs read what calls there are before they make one; it is the same
@@ -333,4 +370,4 @@ def makeSite(
     public: dict[bytes, JSONResource] = {b"openapi.json": DocumentResource(calls)}
     root.putChild(b"api", API(calls, token, monitoringToken, public=public))
     putPage(root)
-    return _Site(root, not token, audit, limits or SiteLimits())
+    return _Site(root, not token, audit, limits or SiteLimits(), seconds)

@@ -155,7 +155,8 @@ def _policies() -> Iterator[str]:
             ),
             (
                 "Associations at the same time",
-                f"{_DEFAULTS.maxAssociations}, as configured",
+                f"{_DEFAULTS.maxAssociations}, as configured, of which one host may "
+                "have three quarters, or as configured",
             ),
             (
                 "Asynchronous operations",

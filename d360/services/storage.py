@@ -14,12 +14,15 @@ since that may take the place of another; and that is marked before it does, so
 that no crash leaves it behind.
 
 Where too little of the disk is free, an instance is refused before anything of it
-is written, and one that is on its way as soon as even less is.
+is written, and one that is on its way as soon as even less is. So is one that is
+longer than any may be: what is there of it is discarded at once, and what still
+comes of it goes nowhere.
 """
 
 from __future__ import annotations
 
 import errno
+import sys
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -102,6 +105,7 @@ class _Reception:
         writer: IBlobWriter,
         freeSpace: IFreeSpace,
         clock: IReactorTime,
+        maxSize: int,
     ) -> None:
         self.header: Header | None = None
         self.refusal: DIMSEError | None = None
@@ -111,6 +115,7 @@ class _Reception:
         self.scanning = Scanning(self._scanner, clock)
         self._writer = writer
         self._freeSpace = freeSpace
+        self._room = maxSize
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.scanning.registerProducer(producer)
@@ -124,6 +129,10 @@ class _Reception:
             return
         if self._freeSpace.isCritical:
             self._refuse(_tooFull())
+            return
+        self._room -= len(data)
+        if self._room < 0:
+            self._refuse(_tooLong())
             return
         self._freeSpace.take(len(data))
         self._writer.write(data)  # type: ignore[arg-type]
@@ -218,6 +227,12 @@ def _tooFull() -> DIMSEError:
     )
 
 
+def _tooLong() -> DIMSEError:
+    return DIMSEError(
+        status.OUT_OF_RESOURCES, "The data set is longer than max_instance_size"
+    )
+
+
 def _commentOf(error: ArchiveError) -> str:
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -234,6 +249,7 @@ class StorageService:
         whether it has them.
     @param clock: for the time of receipt and durations.
     @param freeSpace: whether more may be stored.
+    @param maxSize: bytes that a data set may have, as it is sent.
     """
 
     sopClasses = STORAGE
@@ -249,6 +265,7 @@ class StorageService:
         freeSpace: IFreeSpace,
         duplicates: Duplicates = Duplicates.REPLACE,
         audit: IAudit = NULL_AUDIT,
+        maxSize: int = sys.maxsize,
     ) -> None:
         self._archive = archive
         self._index = index
@@ -257,6 +274,7 @@ class StorageService:
         self._freeSpace = freeSpace
         self._duplicates = duplicates
         self._audit = audit
+        self._maxSize = maxSize
         self._tidying: set[Deferred[None]] = set()
 
     def transferSyntaxesFor(self, sopClass: str) -> frozenset[str]:
@@ -275,7 +293,9 @@ class StorageService:
         if self._freeSpace.isLow:
             raise _tooFull()
         writer = self._archive.create(head)
-        reception = _Reception(operation, writer, self._freeSpace, self._clock)
+        reception = _Reception(
+            operation, writer, self._freeSpace, self._clock, self._maxSize
+        )
         try:
             await operation.deliverDataset(reception)
             await reception.scanning.whenDone()

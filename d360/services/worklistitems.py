@@ -53,11 +53,13 @@ from d360.worklistattributes import (
 )
 
 #: Sequences within sequences, items of a sequence, values of an element, and
-#: elements of an item in all.
+#: elements of an item in all, of which one with several values counts as several.
+#: An item of a RIS has some hundred; others wait while they are read, for some
+#: milliseconds.
 MAX_DEPTH = 8
 MAX_ITEMS = 100
 MAX_VALUES = 100
-MAX_ELEMENTS = 10_000
+MAX_ELEMENTS = 2_000
 
 _BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _NUMBER_VRS = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
@@ -179,7 +181,7 @@ class _Reading:
         """An item or an item of a sequence, its elements by tag."""
         attributes = {}
         for given in self._form(item, way):
-            self._elements += 1
+            self._elements += len(given.values) or 1
             where = way + given.name
             if self._elements > MAX_ELEMENTS:
                 raise ItemError(where, f"more than {MAX_ELEMENTS} elements")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -17,6 +18,7 @@ from twisted.internet.protocol import ClientFactory, ServerFactory
 from zope.interface import implementer
 
 from d360.audit.null import NULL_AUDIT
+from d360.hosts import ClosedConnections
 from d360.interfaces import (
     IAdmission,
     IAssociations,
@@ -29,6 +31,7 @@ from d360.logs import Logger
 from d360.metrics.null import NULL_METRICS
 from d360.model import AssociationRequest
 from d360.ul import steps
+from d360.ul.crowding import Rejections, UncrowdedAdmission
 from d360.ul.protocol import UpperLayerProtocol
 from d360.ul.roles import Acceptor, OpenAssociations, Requestor
 from d360.ul.settings import UpperLayerSettings
@@ -80,7 +83,7 @@ class UpperLayerFactory(ServerFactory):
         clock: IReactorTime,
         settings: UpperLayerSettings | None = None,
         metrics: IMetrics = NULL_METRICS,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[str], None] = lambda host: None,
         audit: IAudit = NULL_AUDIT,
     ) -> None:
         """
@@ -89,30 +92,62 @@ class UpperLayerFactory(ServerFactory):
         @param changed: see L{OpenAssociations}.
         @param audit: is told of who was turned away.
         """
+        self._settings = settings = settings or UpperLayerSettings()
         self._associations = OpenAssociations(changed)
         self._role = Acceptor(
-            buildUser, admission, supported, self._associations, metrics, audit
+            buildUser,
+            self._uncrowded(admission),
+            supported,
+            self._associations,
+            metrics,
+            audit,
+            Rejections(clock.seconds),
         )
+        self._closed = ClosedConnections(self.log, clock.seconds)
         self._clock = clock
         self._turns = Turns(clock)
-        self._settings = settings or UpperLayerSettings()
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """One association for each connection, unless there are too many."""
-        limit = self._settings.maxConnections
-        if limit and len(self._associations.connections) >= limit:
-            self._role.metrics.connectionRefused()
-            self.log.warn(
-                "connection from {peer} closed: {limit} are open",
-                peer=getattr(addr, "host", str(addr)),
-                limit=limit,
-            )
+        host = str(getattr(addr, "host", addr))
+        settings = self._settings
+        if self._associations.connectionsOf.of(host) >= settings.perHost.connections:
+            self._refuse(host, f"its host has {settings.perHost.connections} open")
             return None
-        protocol = UpperLayerProtocol(
-            self._role, self._clock, self._settings, self._turns
-        )
+        limit = settings.maxConnections
+        if limit and len(self._associations.connections) >= limit:
+            self._refuse(host, f"{limit} are open")
+            return None
+        return self._protocolWith(self._role)
+
+    def _protocolWith(self, role: Acceptor) -> UpperLayerProtocol:
+        protocol = UpperLayerProtocol(role, self._clock, self._settings, self._turns)
         protocol.factory = self
         return protocol
+
+    def _refuse(self, host: str, why: str) -> None:
+        self._role.metrics.connectionRefused()
+        self._closed.note(host, why)
+
+    def refusing(self) -> ServerFactory:
+        """
+        For connections of hosts that have enough associations, as who hands them
+        over knows: what they ask for is rejected. They are among ours.
+        """
+        role = self._role
+        crowded = evolve(role, admission=self._uncrowded(role.admission, True))
+        return _Refusing(partial(self._protocolWith, crowded))
+
+    def _uncrowded(
+        self, admission: IAdmission, isOver: bool = False
+    ) -> UncrowdedAdmission:
+        limit = self._settings.perHost.associations
+        requestedOf = self._associations.requestedOf
+        return UncrowdedAdmission(admission, requestedOf, limit, isOver)
+
+    def connectionsOf(self, host: str) -> int:
+        """How many connections of a host are open now."""
+        return self._associations.connectionsOf.of(host)
 
     @property
     def connections(self) -> int:
@@ -146,6 +181,18 @@ class UpperLayerFactory(ServerFactory):
     def whenEmpty(self) -> Deferred[None]:
         """Fires when no connection is open; at once if none is."""
         return self._associations.whenEmpty()
+
+
+class _Refusing(ServerFactory):
+    """See L{UpperLayerFactory.refusing}."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[[], UpperLayerProtocol]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol:
+        return self._build()
 
 
 class _Once(ClientFactory):

@@ -71,9 +71,11 @@ class UpperLayerProtocol(AssociationSteps):
         self._paused = False
         self._transportPaused = False
         self._pulling = False
-        # Goes on with what was received when it has its turn.
+        # Goes on with what was received, or ends, when it has its turn.
         self._turns = turns or Turns(clock)
         self._awaitsTurn = False
+        # The connection is gone, and why.
+        self._lost: Failure | None = None
 
     # --- the transport -------------------------------------------------------
 
@@ -121,12 +123,23 @@ class UpperLayerProtocol(AssociationSteps):
             self._watch.data(0, isComing=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Evt17, unless we closed it ourselves."""
-        if self._paused or self._awaitsTurn:
-            self._pullUpToData()
+        """
+        The connection is gone. A thousand may go at the same time, so that what is
+        to be done then waits for its turn, if others had theirs.
+        """
+        self._lost = reason
         if self._awaitsTurn:
-            self._awaitsTurn = False
-            self._turns.leave(self)
+            return
+        begin = self._clock.seconds()
+        if self._turns.isOver(begin):
+            self._awaitTurn()
+            return
+        self._end(reason)
+        self._turns.spend(begin, self._clock.seconds())
+
+    def _end(self, reason: Failure) -> None:
+        """Evt17, unless we closed it ourselves."""
+        self._pullUpToData()
         if not self._closed:
             self._closed = True
             self._event("Evt17", ConnectionClosed(self._whyLost(reason)))
@@ -189,7 +202,12 @@ class UpperLayerProtocol(AssociationSteps):
     def takeTurn(self) -> None:
         """See L{d360.ul.turns.ITakesTurns.takeTurn}."""
         self._awaitsTurn = False
-        self._pull()
+        if self._lost is None:
+            self._pull()
+            return
+        begin = self._clock.seconds()
+        self._end(self._lost)
+        self._turns.spend(begin, self._clock.seconds())
 
     def _pullOne(self) -> bool:
         try:
@@ -329,6 +347,11 @@ class UpperLayerProtocol(AssociationSteps):
         self._watch.excused()
 
     @property
+    def host(self) -> str:
+        """The address of the peer."""
+        return self._peer
+
+    @property
     def isAssociated(self) -> bool:
         """There is an association, or one under way, that can be aborted."""
         return self.machine.state not in ("Sta1", "Sta2", "Sta13")
@@ -362,7 +385,9 @@ class UpperLayerProtocol(AssociationSteps):
     def _tellTransport(self) -> None:
         """Have the connection read or not, as it is wanted by now."""
         paused = self._paused or self._awaitsTurn
-        if self._pulling or self._closed or paused == self._transportPaused:
+        if self._pulling or self._closed or self._lost is not None:
+            return
+        if paused == self._transportPaused:
             return
         self._transportPaused = paused
         if paused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from d360 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from d360.hosts import HostLimits
 from d360.ul.framing import LONGEST_SENT
 
 
@@ -24,6 +25,7 @@ class UpperLayerSettings:
         A-ASSOCIATE-RQ or A-RELEASE-RQ, for which the standard has no timer.
     @ivar maxConnections: connections beyond are closed at once, whatever
         becomes of them; 0 no limit.
+    @ivar perHost: of those that one host may have.
     @ivar logData: log each P-DATA-TF too, at debug; costs more than handing
         one on.
     """
@@ -34,6 +36,7 @@ class UpperLayerSettings:
     minRate: int = 100
     answerTimeout: float = 30.0
     maxConnections: int = 0
+    perHost: HostLimits = HostLimits()
     implementationClassUID: str = IMPLEMENTATION_CLASS_UID
     implementationVersion: str = IMPLEMENTATION_VERSION
     logData: bool = False

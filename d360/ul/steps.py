@@ -96,6 +96,8 @@ class AssociationSteps(Protocol):
         self._abortSent = False
         self._ending: Exception | None = None
         self._peerBrokeRule = False
+        # It was rejected because there are too many.
+        self._isOneOfMany = False
         self._isReported = False
         if isinstance(role, Requestor):
             self._user = role.user
@@ -249,7 +251,7 @@ class AssociationSteps(Protocol):
         assert self._request is not None
         acceptance: AssociationAcceptance = argument
         self._send(pdus.encodeAcceptance(acceptance, self._request))
-        self._role.associations.established()
+        self._role.associations.established(self._peer)
         self._isCounted = True
         refused = negotiation.refusedCount(acceptance)
         if refused:
@@ -281,6 +283,7 @@ class AssociationSteps(Protocol):
         if negotiation.isOfNames(rejection):
             self._role.audit.refused(self._caller(), str(rejection))
         self._ending = rejection
+        self._isOneOfMany = self._role.rejections.tellsOf(rejection, self._fields())
         self._send(pdus.encodeRejection(rejection))
 
     def sendPDataTF(self, argument: Any) -> None:
@@ -344,7 +347,7 @@ class AssociationSteps(Protocol):
         associations = role.associations
         # Those being admitted count: many may come at the same time.
         open_ = associations.live + associations.admitting
-        associations.admitting += 1
+        associations.requested(self._peer)
 
         def accept(permissions: frozenset[Permission] | None) -> AssociationAcceptance:
             return negotiation.accept(
@@ -357,7 +360,7 @@ class AssociationSteps(Protocol):
             )
 
         def decided(result: Any) -> Any:
-            associations.admitting -= 1
+            associations.decided(self._peer)
             return result
 
         self._admitting = maybeDeferred(role.admission.admit, request, open_)
@@ -436,7 +439,7 @@ class AssociationSteps(Protocol):
         self._handingOn = False
         self._watch.stop()
         if self._isCounted and isinstance(self._role, Acceptor):
-            self._role.associations.ended()
+            self._role.associations.ended(self._peer)
         admitting, self._admitting = self._admitting, None
         if admitting is not None:
             admitting.cancel()
@@ -473,11 +476,12 @@ class AssociationSteps(Protocol):
     def _logEnd(self, ending: Exception) -> None:
         """
         One line an association. Connections that never asked for one, as load
-        balancers open them to see whether we live, are of no interest.
+        balancers open them to see whether we live, are of no interest; nor is
+        each of those that are too many, see L{Rejections}.
         """
         if self._peerBrokeRule:
             level = LogLevel.warn
-        elif self._request is None:
+        elif self._request is None or self._isOneOfMany:
             level = LogLevel.debug
         else:
             level = LogLevel.info

@@ -2,9 +2,9 @@
 Whose turn it is. The reactor serves every connection that has something to read
 before it looks for others; with a hundred that send images as fast as they can,
 one that asks for an answer of some bytes would wait for all of them. So there is
-only so much done on long messages, and on new associations, in one round, and the
-rest waits for the next ones, the longest waiting first. What is short is served in
-the round it comes.
+only so much done on long messages, on new associations and on connections that have
+gone in one round, and the rest waits for the next ones, the longest waiting first.
+What is short is served in the round it comes.
 """
 
 from __future__ import annotations
@@ -63,13 +63,6 @@ class Turns:
         self._waiting.append(who)
         if self._call is None:
             self._call = self._clock.callLater(0, self._nextRound)
-
-    def leave(self, who: ITakesTurns) -> None:
-        """It needs no turn any more."""
-        self._waiting.remove(who)
-        if not self._waiting and self._call is not None:
-            self._call.cancel()
-            self._call = None
 
     def _nextRound(self) -> None:
         self._call = None

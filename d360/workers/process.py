@@ -19,6 +19,7 @@ from zope.interface import Interface
 
 from d360.children import commandOf, environment
 from d360.errors import D360Error
+from d360.hosts import HostCounts
 from d360.logs import ContextLogger
 from d360.workers.lines import WholeLines
 from d360.workers.wire import (
@@ -137,6 +138,8 @@ class WorkerProcess(ProcessProtocol):
         self._inherited = dict(inherited or {})
         self._lines = (WholeLines(write), WholeLines(write))
         self._handed: deque[Arrival] = deque()
+        # Of each host, on their way to it, and those that it has.
+        self._handedOf, self._takenOf = HostCounts(), HostCounts()
         self._taken = 0
         self._serial = 0
         self._asked: dict[int, Deferred[Any]] = {}
@@ -208,26 +211,36 @@ class WorkerProcess(ProcessProtocol):
         """Those that it has, and those that are on their way to it."""
         return self.report.connections + len(self._handed)
 
-    def hand(self, arrival: Arrival) -> None:
+    def connectionsOf(self, host: str) -> int:
+        """The same of one host."""
+        return self._takenOf.of(host) + self._handedOf.of(host)
+
+    def hand(self, arrival: Arrival, isTooMany: bool = False) -> None:
         """
         Have it serve a connection. Our own descriptor stays open until it has
         taken it, so that nothing is lost if it ends before.
+
+        @param isTooMany: see L{Take}.
         """
         assert self._wire is not None
         self._handed.append(arrival)
+        self._handedOf.add(arrival.peer)
         transport: Any = self._wire.transport
         transport.sendFileDescriptor(arrival.connection.fileno())
-        self._send(Take(arrival.connection.family, arrival.door))
+        self._send(Take(arrival.connection.family, arrival.door, isTooMany))
 
     def _release(self, taken: int) -> None:
         """It has taken so many in all."""
         while self._taken < taken:
             self._taken += 1
-            self._handed.popleft().connection.close()
+            arrival = self._handed.popleft()
+            self._handedOf.remove(arrival.peer)
+            arrival.connection.close()
 
     def leftConnections(self) -> list[Arrival]:
         """Now that it has ended: what was handed over and never taken."""
         left, self._handed = list(self._handed), deque()
+        self._handedOf = HostCounts()
         return left
 
     # --- questions and answers
@@ -257,6 +270,8 @@ class WorkerProcess(ProcessProtocol):
         if isinstance(message, Report):
             self._release(message.taken)
             self.report = message
+            for host, count in message.hosts.items():
+                self._takenOf.put(host, count)
             self._owner.reported(self)
         elif isinstance(message, Answer):
             asked = self._asked.pop(message.serial, None)

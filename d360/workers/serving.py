@@ -50,6 +50,9 @@ class IConnectionFactory(Protocol):
     def accepted(self) -> int:
         """Those established since the start."""
 
+    def connectionsOf(self, host: str) -> int:
+        """Open ones of a host."""
+
 
 class INumbers(Protocol):
     """Where the numbers of associations come from."""
@@ -66,6 +69,7 @@ class Work:
 
     @ivar factory: counts all connections.
     @ivar doors: what serves those of each door, see L{Take}.
+    @ivar refusing: what tells them that there are too many of their host.
     @ivar told: what takes what it is told, by name, see L{Tell}.
     @ivar questions: what it can be asked, by name, and what answers.
     @ivar open: gets all ready; fires with how many files were left behind by
@@ -75,6 +79,7 @@ class Work:
 
     factory: IConnectionFactory
     doors: Mapping[str, Any]
+    refusing: Mapping[str, Any]
     told: Mapping[str, Callable[[Any], None]]
     numbers: INumbers
     questions: Mapping[str, Callable[[], Any]]
@@ -109,6 +114,7 @@ class WorkerWire(Wire):
         self._work: Work | None = None
         self._descriptors: deque[int] = deque()
         self._taken = 0
+        self._hosts: set[str] = set()
         self._call: IDelayedCall | None = None
         self._hasEnded = False
 
@@ -126,7 +132,7 @@ class WorkerWire(Wire):
             return
         assert self._work is not None
         if isinstance(message, Take):
-            self._take(message.family, message.door)
+            self._take(message)
         elif isinstance(message, Tell):
             self._work.told[message.what](message.value)
         elif isinstance(message, Ask):
@@ -158,8 +164,9 @@ class WorkerWire(Wire):
 
     # --- connections
 
-    def _take(self, family: int, door: str) -> None:
+    def _take(self, message: Take) -> None:
         assert self._work is not None
+        doors = self._work.refusing if message.isTooMany else self._work.doors
         self._taken += 1
         # The server holds it open until it hears of it.
         self._reportWithin(0.0)
@@ -173,7 +180,7 @@ class WorkerWire(Wire):
         descriptor = self._descriptors.popleft()
         try:
             self._reactor.adoptStreamConnection(
-                descriptor, socket.AddressFamily(family), self._work.doors[door]
+                descriptor, socket.AddressFamily(message.family), doors[message.door]
             )
         except OSError:
             # The peer has gone already.
@@ -183,8 +190,9 @@ class WorkerWire(Wire):
 
     # --- what it tells
 
-    def changed(self) -> None:
-        """Connections or associations have begun or ended."""
+    def changed(self, host: str) -> None:
+        """A connection or an association of a host has begun or ended."""
+        self._hosts.add(host)
         self._reportWithin(PATIENCE)
 
     def note(self, event: LogEvent) -> None:
@@ -203,6 +211,7 @@ class WorkerWire(Wire):
         self._call = None
         assert self._work is not None
         factory = self._work.factory
+        hosts, self._hosts = self._hosts, set()
         self.send(
             Report(
                 self._taken,
@@ -210,5 +219,6 @@ class WorkerWire(Wire):
                 factory.live,
                 factory.accepted,
                 self._work.numbers.next,
+                {host: factory.connectionsOf(host) for host in hosts},
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Union
 
-from attrs import fields, frozen
+from attrs import field, fields, frozen
 from twisted.protocols.basic import Int32StringReceiver
 
 #: Bytes of a frame at most; the longest are answers of a few ten thousand.
@@ -73,10 +73,12 @@ class Take:
 
     @ivar family: of its address, see L{socket.AddressFamily}.
     @ivar door: by which one it came in, see L{d360.workers.doorway.Doorway}.
+    @ivar isTooMany: its host has as many associations as one may have.
     """
 
     family: int
     door: str
+    isTooMany: bool = False
 
 
 @frozen
@@ -89,6 +91,8 @@ class Report:
     @ivar live: associations that are established.
     @ivar accepted: those established since its start.
     @ivar nextAssociation: the number of the next one.
+    @ivar hosts: how many of the connections are open now of each host of which
+        one has begun or ended since the last report.
     """
 
     taken: int
@@ -96,6 +100,7 @@ class Report:
     live: int
     accepted: int
     nextAssociation: int
+    hosts: dict[str, int] = field(factory=dict)
 
 
 @frozen

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
@@ -20,23 +19,25 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from d360.asynchronous import asynchronous
+from d360.hosts import ClosedConnections, HostCounts, HostLimits
 from d360.interfaces import IAssociations, IMetrics, IWorkers
 from d360.logs import Logger
 from d360.metrics.values import WorkerState
-from d360.workers.choosing import Load, choose, shares
+from d360.workers.choosing import choose, shares
+from d360.workers.place import FIRST_DELAY, Place
 from d360.workers.process import Arrival, IOwner, WorkerGone, WorkerProcess
 from d360.workers.wire import Begin, Noted
 
-#: Seconds before a worker that died is started again; doubled up to the last
-#: while it does not live for as long as the third.
-FIRST_DELAY, LAST_DELAY, STEADY = 0.1, 30.0, 60.0
+#: Seconds up to which L{FIRST_DELAY} is doubled, while a worker does not live for as
+#: long as the second.
+LAST_DELAY, STEADY = 30.0, 60.0
 
 #: Seconds that a worker has to answer a question before people are told what
 #: it said last.
 PATIENCE = 1.0
 
 #: Seconds that a connection waits when no worker has room for another
-#: association: the end of one may be on its way to be told.
+#: association, or its host has enough: the end of one may be on its way to be told.
 FULL = 0.1
 
 #: Seconds between the questions whether a worker is alive, and after which
@@ -45,41 +46,6 @@ PING, SILENT = 20.0, 60.0
 
 #: Seconds that a worker may take to end beyond what operations have.
 LAST_PATIENCE = 12.0
-
-
-@define(eq=False)
-class _Place:
-    """
-    The place of a worker, which outlives it.
-
-    @ivar share: associations that it may have.
-    @ivar handedAt: see L{Load}.
-    @ivar retired: associations accepted by those that have died.
-    @ivar heard: when it last answered.
-    @ivar said: what it last answered to each question.
-    @ivar kept: what those that have died answered last.
-    """
-
-    number: int
-    share: int
-    worker: WorkerProcess
-    handedAt: int = 0
-    restarts: int = 0
-    delay: float = FIRST_DELAY
-    next: int = 0
-    retired: int = 0
-    heard: float = 0.0
-    isSilent: bool = False
-    answers: bool = True
-    call: IDelayedCall | None = None
-    said: dict[str, Any] = field(factory=dict)
-    kept: dict[str, list[Any]] = field(factory=dict)
-
-    @property
-    def load(self) -> Load:
-        """See L{Load}."""
-        worker = self.worker
-        return Load(worker.connections, worker.report.live, self.share, self.handedAt)
 
 
 @implementer(IOwner, IWorkers, IAssociations)
@@ -93,6 +59,8 @@ class Workers:
     @param maxConnections: likewise.
     @param connectionsEach: of one of them; what it has no descriptor for would
         be lost on its way to it.
+    @param perHost: what one host may have of all together. Here connections are
+        counted; any of them may come to an association.
     @param shutdownTimeout: seconds that operations may take to end.
     @param merge: adds up answers to a question, so that those of the workers
         that died take up one place.
@@ -117,6 +85,7 @@ class Workers:
         note: Callable[[Noted], None],
         build: Callable[..., WorkerProcess] = WorkerProcess,
         connectionsEach: int = sys.maxsize,
+        perHost: HostLimits | None = None,
     ) -> None:
         self.count = count
         self._reactor = reactor
@@ -125,14 +94,17 @@ class Workers:
         self._shares = shares(maxAssociations, count)
         self._maxConnections = maxConnections
         self._connectionsEach = connectionsEach
+        self._perHost = perHost or HostLimits()
+        self._closed = ClosedConnections(self._log, reactor.seconds)
         self._shutdownTimeout = shutdownTimeout
         self._metrics = metrics
         self._merge = merge
         self._write = write
         self._note = note
         self._build = build
-        self._places: list[_Place] = []
+        self._places: list[Place] = []
         self._waiting: deque[Arrival] = deque()
+        self._waitingOf = HostCounts()
         self._known: dict[str, Any] = {}
         self._full = False
         self._later: IDelayedCall | None = None
@@ -159,7 +131,7 @@ class Workers:
             return opened
         self._opened = opened
         for number, share in enumerate(self._shares, 1):
-            place = _Place(number, share, self._new(number), next=number)
+            place = Place(number, share, self._new(number), next=number)
             self._places.append(place)
         for place in self._places:
             self._spawn(place)
@@ -169,7 +141,7 @@ class Workers:
     def _new(self, number: int) -> WorkerProcess:
         return self._build(self._reactor, number, self, self._write)
 
-    def _spawn(self, place: _Place) -> None:
+    def _spawn(self, place: Place) -> None:
         place.call = None
         place.heard = self._reactor.seconds()
         place.isSilent = False
@@ -206,10 +178,10 @@ class Workers:
         for place in self._places:
             place.worker.tell(what, value)
 
-    def _placeOf(self, worker: WorkerProcess) -> _Place:
+    def _placeOf(self, worker: WorkerProcess) -> Place:
         return self._places[worker.number - 1]
 
-    def _ready(self) -> list[_Place]:
+    def _ready(self) -> list[Place]:
         return [place for place in self._places if place.worker.isReady]
 
     # --- what they tell
@@ -279,7 +251,7 @@ class Workers:
         """See L{IOwner.silent}."""
         self._checkGone()
 
-    def _startLater(self, place: _Place) -> None:
+    def _startLater(self, place: Place) -> None:
         # Some numbers may be in use that were not reported.
         place.next += 1000 * (self.count + 1)
         place.restarts += 1
@@ -287,7 +259,7 @@ class Workers:
         place.call = self._reactor.callLater(place.delay, self._again, place)
         place.delay = min(place.delay * 2, LAST_DELAY)
 
-    def _again(self, place: _Place) -> None:
+    def _again(self, place: Place) -> None:
         place.worker.since = self._reactor.seconds()
         self._spawn(place)
 
@@ -295,37 +267,45 @@ class Workers:
 
     def take(self, connection: socket.socket, peer: str, door: str) -> None:
         """See L{d360.workers.doorway.ITaker.take}."""
+        arrival = Arrival(connection, peer, door)
+        ofHost = self._connectionsOf(peer) + self._waitingOf.of(peer)
+        if ofHost >= self._perHost.connections:
+            self._refuse(arrival, f"its host has {self._perHost.connections} open")
+            return
         open_ = sum(place.worker.connections for place in self._places)
         if open_ + len(self._waiting) >= self._maxConnections:
-            self._refuse(connection, peer, self._maxConnections)
+            self._refuse(arrival, f"{self._maxConnections} are open")
             return
-        self._give(Arrival(connection, peer, door))
+        self._give(arrival)
 
-    def _refuse(self, connection: socket.socket, peer: str, limit: int) -> None:
+    def _connectionsOf(self, host: str) -> int:
+        return sum(place.worker.connectionsOf(host) for place in self._places)
+
+    def _refuse(self, arrival: Arrival, why: str) -> None:
         self._metrics.connectionRefused()
-        self._log.warn(
-            "connection from {peer} closed: {limit} are open", peer=peer, limit=limit
-        )
-        connection.close()
+        self._closed.note(arrival.peer, why)
+        arrival.connection.close()
 
     def _give(self, arrival: Arrival) -> None:
         ready = self._ready()
         place = choose(
             place for place in ready if place.load.connections < self._connectionsEach
         )
-        if place is None or place.load.isFull:
+        isTooMany = self._connectionsOf(arrival.peer) >= self._perHost.associations
+        if place is None or place.load.isFull or isTooMany:
             if not ready or not self._full:
                 self._waiting.append(arrival)
+                self._waitingOf.add(arrival.peer)
                 if ready and self._later is None:
                     self._later = self._reactor.callLater(FULL, self._giveAllTheSame)
                 return
             if place is None:
                 limit = len(ready) * self._connectionsEach
-                self._refuse(arrival.connection, arrival.peer, limit)
+                self._refuse(arrival, f"{limit} are open")
                 return
         self._turn += 1
         place.handedAt = self._turn
-        place.worker.hand(arrival)
+        place.worker.hand(arrival, isTooMany)
 
     def _giveAllTheSame(self) -> None:
         """Whoever gets one that there is no room for tells the peer so."""
@@ -336,6 +316,7 @@ class Workers:
 
     def _giveWaiting(self) -> None:
         waiting, self._waiting = self._waiting, deque()
+        self._waitingOf = HostCounts()
         for arrival in waiting:
             self._give(arrival)
 
@@ -374,7 +355,7 @@ class Workers:
         await DeferredList([self._ask(place, what) for place in self._ready()])
 
     @asynchronous
-    async def _ask(self, place: _Place, what: str) -> None:
+    async def _ask(self, place: Place, what: str) -> None:
         worker = place.worker
         try:
             value = await worker.ask(what, PATIENCE)
@@ -398,13 +379,13 @@ class Workers:
             value for place in self._places for value in self._answersOf(place, what)
         ]
 
-    def _answersOf(self, place: _Place, what: str) -> list[Any]:
+    def _answersOf(self, place: Place, what: str) -> list[Any]:
         found = list(place.kept.get(what, []))
         if what in place.said:
             found.append(place.said[what])
         return found
 
-    def _heard(self, place: _Place) -> None:
+    def _heard(self, place: Place) -> None:
         place.heard = self._reactor.seconds()
         place.answers = True
         if place.isSilent:
@@ -471,7 +452,7 @@ class Workers:
             place.worker.log.error("it has not ended in time, and is killed")
             place.worker.kill()
 
-    def _alive(self) -> list[_Place]:
+    def _alive(self) -> list[Place]:
         return [place for place in self._places if place.worker.pid]
 
     def whenEmpty(self) -> Deferred[None]:

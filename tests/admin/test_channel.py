@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -157,3 +159,39 @@ class ChannelTests(SynchronousTestCase):
         protocols[0].connectionLost(Failure(ConnectionDone()))
         self.connect()
         self.assertIsNone(self.site.buildProtocol(None))
+
+
+class HostTests(SynchronousTestCase):
+    """C{max_connections} is 8, of which a host may have 6."""
+
+    def setUp(self) -> None:
+        self.site = makeSite({b"now": Now()}, "", limits=SiteLimits(10, 8))
+        self.site.timeOut = None
+        self.events: list[Any] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def connect(self, host: str) -> Any:
+        """C{None} where it is closed."""
+        protocol = self.site.buildProtocol(IPv4Address("TCP", host, 5000))
+        if protocol is not None:
+            protocol.makeConnection(StringTransport())
+        return protocol
+
+    def test_perHost(self) -> None:
+        """So one host keeps nobody out; the log has a line a host."""
+        first, *others = [self.connect("192.0.2.7") for _ in range(8)]
+        self.assertEqual([each is None for each in others], [False] * 5 + [True] * 2)
+        self.assertIsNotNone(self.connect("192.0.2.8"))
+        first.connectionLost(Failure(ConnectionDone()))
+        self.assertIsNotNone(self.connect("192.0.2.7"))
+        self.assertIsNone(self.connect("192.0.2.7"))
+        lines = [formatEvent(event) for event in self.events]
+        line = "web: connection from 192.0.2.7 closed: its host has 6 open"
+        self.assertEqual([each for each in lines if "closed" in each], [line])
+
+    def test_all(self) -> None:
+        """Nor have all hosts together more than there are."""
+        for number in range(8):
+            self.assertIsNotNone(self.connect(f"192.0.2.{number}"))
+        self.assertIsNone(self.connect("192.0.2.9"))

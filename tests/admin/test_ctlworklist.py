@@ -248,6 +248,7 @@ class AddTests(WorklistCtlTestCase):
         for answer in (
             ConnectionRefusedError("refused"),
             (401, {"error": "give the token"}),
+            (429, {"error": "too many wrong tokens came from 192.0.2.7: wait 4 s"}),
             (503, {"error": "the database is not available"}),
         ):
             self.answer(POST, answer)

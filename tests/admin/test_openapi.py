@@ -114,6 +114,11 @@ class TokenTests(SiteTestCase):
         answer = self.call("GET", "/api/openapi.json")
         self.assertEqual((answer.code, answer.json["openapi"]), (200, "3.1.0"))
         self.assertEqual(self.call("GET", "/api/status").code, 401)
-        described = answer.json["paths"]["/api/openapi.json"]["get"]
+        described, another = (
+            answer.json["paths"][f"/api/{name}"]["get"]
+            for name in ("openapi.json", "status")
+        )
         self.assertEqual(described["security"], [])
-        self.assertNotIn("401", described["responses"])
+        for status in ("401", "429"):
+            self.assertNotIn(status, described["responses"])
+            self.assertIn(status, another["responses"])

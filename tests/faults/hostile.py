@@ -34,6 +34,7 @@ ATTACKS: dict[str, Attack] = {
         slow.slowInGoodFaith,
         slow.neverReads,
         slow.endless,
+        slow.endlessInstance,
         malformed.hugeLengths,
         malformed.manyItems,
         malformed.nesting,

@@ -38,6 +38,8 @@ INPUTS = {
     "items": 1000,
     "configuration": 300,
     "association": 150,
+    "workers": 150,
+    "disk": 300,
     "transcoding": 200,
 }
 

@@ -24,6 +24,7 @@ SLOW = (
     "slow.slowInGoodFaith",
     "slow.neverReads",
     "slow.endless",
+    "slow.endlessInstance",
     "vanishing.releasing",
     "web.slowRequests",
     "web.neverReads",

@@ -219,15 +219,20 @@ class Peer:
 
     @param isNarrow: it has the system keep next to nothing of what was not
         read yet, so that the server notices.
+    @param host: the address of loopback that it comes from; by default any.
     """
 
-    def __init__(self, server: RunningServer, isNarrow: bool = False) -> None:
+    def __init__(
+        self, server: RunningServer, isNarrow: bool = False, host: str = ""
+    ) -> None:
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isNarrow:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        if host:
+            self.socket.bind((host, 0))
         self.socket.connect((HOST, server.port))
         self._received = b""
         self._pdvs: list[tuple[int, int, bytes]] = []

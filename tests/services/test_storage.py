@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import zlib
 from functools import partial
 from io import BytesIO
@@ -163,7 +164,9 @@ class StorageCase(SynchronousTestCase):
         self.recovery = Recovery(self.archive, self.index, self.clock)
         self.service = self.make(Duplicates.REPLACE)
 
-    def make(self, duplicates: Duplicates) -> StorageService:
+    def make(
+        self, duplicates: Duplicates, maxSize: int = sys.maxsize
+    ) -> StorageService:
         return StorageService(
             self.archive,
             self.index,
@@ -171,6 +174,7 @@ class StorageCase(SynchronousTestCase):
             self.clock,
             self.freeSpace,
             duplicates,
+            maxSize=maxSize,
         )
 
     def operation(
@@ -604,6 +608,44 @@ class RefusalTests(StorageCase):
 
         self.archive.create = stopping
         return operation
+
+    def test_tooLong(self) -> None:
+        """A700 if there is a byte more than there may be."""
+        size = len(self.operation().data)
+        self.service = self.make(Duplicates.REPLACE, size - 1)
+        error = self.refuse(self.operation(), 0xA700)
+        self.assertIn("max_instance_size", error.comment)
+        self.service = self.make(Duplicates.REPLACE, size)
+        self.assertEqual([0x0000], self.store(self.operation()).statuses())
+
+    def test_tooLongAtOnce(self) -> None:
+        """What was written goes before the rest comes, which goes nowhere."""
+        self.service = self.make(Duplicates.REPLACE, 150)
+        operation, create = self.operation(), self.archive.create
+        writers: list[MemoryWriter] = []
+
+        def pausing(head: bytes) -> MemoryWriter:
+            writer = create(head)
+            writers.append(writer)
+            discard = writer.discard
+
+            def pauseAndDiscard() -> Deferred[None]:
+                operation.pauseProducing()
+                return discard()
+
+            writer.discard = pauseAndDiscard
+            return writer
+
+        self.archive.create = pausing
+        performed = self.service.perform(operation)
+        self.assertNoResult(performed)
+        (writer,) = writers
+        self.assertEqual((True, 100), (writer._closed, writer.size))
+        operation.resumeProducing()
+        failure = self.failureResultOf(performed, DIMSEError)
+        self.assertEqual(0xA700, failure.value.status)
+        self.assertEqual(100, writer.size)
+        self.assertEqual(({}, set()), (self.archive.files, self.archive.marks))
 
     def test_databaseAway(self) -> None:
         """A700: the index fails, so the file goes."""

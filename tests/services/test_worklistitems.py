@@ -408,6 +408,17 @@ class RefusalTests(SynchronousTestCase):
         )
         self.assertIn("elements", error.reason)
 
+    def test_tooManyValues(self) -> None:
+        """Those of an element count as elements."""
+        names = {"OtherPatientNames": ["A^B"] * 100}
+        for count, isRight in ((18, True), (20, False)):
+            given = body(RequestedProcedureCodeSequence=[names] * count)
+            if isRight:
+                readKeywords(given)
+                continue
+            error = self.assertRaises(ItemError, readKeywords, given)
+            self.assertIn("elements", error.reason)
+
     def test_fileOfTooMany(self) -> None:
         """They are not even read, wherever they stand."""
         many = b"".join(building.implicit(0x00110000 + n, b"") for n in range(60000))

@@ -66,7 +66,8 @@ class ChangesTests(SynchronousTestCase):
         side = AcceptorSide()
         seen: list[tuple[int, int, int]] = []
 
-        def changed() -> None:
+        def changed(host: str) -> None:
+            self.assertEqual(host, "192.168.1.1")
             seen.append((factory.connections, factory.live, factory.accepted))
 
         factory = side.factory = UpperLayerFactory(

@@ -78,18 +78,6 @@ class TurnsTests(SynchronousTestCase):
         self.assertTrue(self.turns.isOver(now + ROUND))
         self.assertFalse(self.turns.isOver(now + LONGEST_ROUND + 0.001))
 
-    def test_leave(self):
-        """Who leaves gets no turn."""
-        first = Waiting(self.clock, self.turns, "a", self.log)
-        second = Waiting(self.clock, self.turns, "b", self.log)
-        self.turns.leave(first)
-        self.clock.advance(0)
-        self.assertEqual(self.log, ["b"])
-        self.assertNotIn(second, self.turns._waiting)
-        third = Waiting(self.clock, self.turns, "c", self.log)
-        self.turns.leave(third)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
 
 class FairnessTests(SynchronousTestCase):
     """One peer that sends very fast does not have the others wait."""
@@ -150,9 +138,60 @@ class FairnessTests(SynchronousTestCase):
         protocol, _, user = self.side.establish()
         self.work(user, 0.001)
         protocol.dataReceived(COMMAND * 100)
+        handed = len(user.fragments)
         protocol.connectionLost()
+        self.side.clock.pump([0] * 2)
         self.assertEqual(len(user.endings), 1)
+        self.assertEqual(len(user.fragments), handed)
         self.assertEqual(self.side.clock.getDelayedCalls(), [])
+
+    def gone(self, count):
+        """So many connections that go at once, of which each end takes its time."""
+        sides = [self.side.establish() for _ in range(count)]
+
+        def reply(what):
+            if what == "ended":
+                self.side.clock.rightNow += 0.001
+
+        for protocol, _, user in sides:
+            user.reply = reply
+            protocol.connectionLost()
+        return sides
+
+    def test_manyGone(self):
+        """Some end at once, and the others when it is their turn."""
+        quiet, _, served = self.side.establish()
+        sides = self.gone(50)
+        ended = sum(len(user.endings) for _, _, user in sides)
+        self.assertIn(ended, (4, 5))
+        quiet.dataReceived(COMMAND)
+        self.assertEqual(len(served.fragments), 1)
+        self.side.clock.pump([0] * 20)
+        self.assertEqual([len(user.endings) for _, _, user in sides], [1] * 50)
+        self.assertEqual(self.side.factory.connections, 1)
+        self.assertEqual(self.side.factory.live, 1)
+        self.assertEqual(len(self.side.clock.getDelayedCalls()), 1)
+
+    def test_goneMeanwhile(self):
+        """Whatever is asked of one that has gone, and waits to end, it ends once."""
+        for what in (
+            lambda protocol: protocol.abort("why"),
+            lambda protocol: protocol.shut("why"),
+            lambda protocol: protocol.pauseReceiving(),
+            lambda protocol: protocol.resumeReceiving(),
+            lambda protocol: protocol.release(),
+            lambda protocol: protocol.sendPData([b"\4\0\0\0\0\0"]),
+        ):
+            self.setUp()
+            protocol, transport, user = self.gone(20)[-1]
+            state = transport.producerState
+            self.assertEqual(user.endings, [])
+            what(protocol)
+            self.assertEqual(transport.producerState, state)
+            self.side.clock.pump([0] * 20)
+            self.assertEqual(len(user.endings), 1)
+            self.assertEqual(self.side.factory.connections, 0)
+            self.assertEqual(self.side.clock.getDelayedCalls(), [])
 
     def test_pausedWhileWaiting(self):
         """A user that pauses meanwhile gets nothing when the turn comes."""

@@ -56,6 +56,9 @@ class Factory:
     connections = live = accepted = 0
     next = 1
 
+    def connectionsOf(self, host: str) -> int:
+        return self.connections
+
 
 class Listening(Wire):
     """The server's end."""
@@ -72,7 +75,7 @@ class WorkerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.factory, self.back = Factory(), Factory()
+        self.factory, self.back, self.refusing = Factory(), Factory(), Factory()
         self.known: list[Any] = []
         self.opened: Deferred[int] = Deferred()
         self.closed: Deferred[None] = Deferred()
@@ -99,6 +102,7 @@ class WorkerTests(SynchronousTestCase):
         return Work(
             self.factory,
             {"front": self.factory, "back": self.back},
+            {"front": self.refusing},
             {"credentials": self.known.append},
             self.factory,
             questions,
@@ -125,13 +129,13 @@ class WorkerTests(SynchronousTestCase):
         self.opened.callback(0)
         self.told()
 
-    def take(self, door: str = "front") -> int:
+    def take(self, door: str = "front", isTooMany: bool = False) -> int:
         """A connection comes; returns what it is known by."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
         inode = os.fstat(ours.fileno()).st_ino
         self.wire.fileDescriptorReceived(ours.detach())
-        self.tell(Take(socket.AF_INET, door))
+        self.tell(Take(socket.AF_INET, door, isTooMany))
         return inode
 
     def test_ready(self) -> None:
@@ -152,6 +156,12 @@ class WorkerTests(SynchronousTestCase):
         self.begin()
         first = self.take("back")
         self.assertEqual(self.reactor.adopted, [(first, socket.AF_INET, self.back)])
+
+    def test_tooMany(self) -> None:
+        """One that its host has too many of is served as such."""
+        self.begin()
+        first = self.take(isTooMany=True)
+        self.assertEqual(self.reactor.adopted, [(first, socket.AF_INET, self.refusing)])
 
     def test_cannotBegin(self) -> None:
         """There is no use for it."""
@@ -199,21 +209,28 @@ class WorkerTests(SynchronousTestCase):
         """Changes are told together, soon."""
         self.begin()
         self.factory.live = 1
-        self.wire.changed()
+        self.wire.changed("192.0.2.7")
         self.factory.live, self.factory.accepted, self.factory.next = 2, 3, 10
-        self.wire.changed()
+        self.factory.connections = 4
+        self.wire.changed("192.0.2.8")
         self.assertEqual(self.told(), [])
         self.reactor.advance(PATIENCE)
-        self.assertEqual(self.told(), [Report(0, 0, 2, 3, 10)])
+        hosts = {"192.0.2.7": 4, "192.0.2.8": 4}
+        self.assertEqual(self.told(), [Report(0, 4, 2, 3, 10, hosts)])
+        self.wire.changed("192.0.2.8")
+        self.reactor.advance(PATIENCE)
+        hosts = {"192.0.2.8": 4}
+        self.assertEqual(self.told(), [Report(0, 4, 2, 3, 10, hosts)])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_ask(self) -> None:
         """Questions are answered; what has changed is told before."""
         self.begin()
         self.factory.live = 1
-        self.wire.changed()
+        self.wire.changed("192.0.2.7")
         self.tell(Ask(7, "counters"))
-        self.assertEqual(self.told(), [Report(0, 0, 1, 0, 1), Answer(7, {"a": 1})])
+        report = Report(0, 0, 1, 0, 1, {"192.0.2.7": 0})
+        self.assertEqual(self.told(), [report, Answer(7, {"a": 1})])
 
     def test_stop(self) -> None:
         """It ends when all is closed, and then its server may go."""

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from d360.hosts import HostLimits
 from d360.interfaces import IAssociations, IWorkers
 from d360.metrics.counters import Metrics
 from d360.workers.process import IOwner, WorkerProcess
@@ -98,6 +99,7 @@ class WorkersTestCase(SynchronousTestCase):
     maxAssociations = 30
     maxConnections = 40
     connectionsEach = 1000
+    perHost = HostLimits()
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -125,6 +127,7 @@ class WorkersTestCase(SynchronousTestCase):
             self.notes.append,
             kind,
             self.connectionsEach,
+            self.perHost,
         )
 
     def errors(self) -> list[str]:
@@ -154,11 +157,11 @@ class WorkersTestCase(SynchronousTestCase):
         self.addCleanup(ours.close)
         return ours
 
-    def take(self, count: int = 1) -> list[socket.socket]:
+    def take(self, count: int = 1, host: str = "192.0.2.7") -> list[socket.socket]:
         """So many come in."""
         taken = [self.connection() for _ in range(count)]
         for connection in taken:
-            self.workers.take(connection, "192.0.2.7", "front")
+            self.workers.take(connection, host, "front")
         return taken
 
     def handed(self) -> list[int]:
@@ -370,7 +373,88 @@ class ConnectionTests(WorkersTestCase):
         self.assertEqual(sum(self.handed()), self.maxConnections)
         self.assertEqual([c.fileno() for c in taken[-2:]], [-1, -1])
         self.assertEqual(self.metrics.refusedConnections, 2)
-        self.assertIn("connection from 192.0.2.7 closed: 40", self.errors()[0])
+        (error,) = self.errors()
+        self.assertEqual(error, "connection from 192.0.2.7 closed: 40 are open")
+
+
+class HostTests(WorkersTestCase):
+    """
+    One host may have two associations and four connections, of all workers
+    together.
+    """
+
+    perHost = HostLimits(2, 4)
+
+    def told(self) -> list[bool]:
+        """Of each connection that was handed over: whether it is one too many."""
+        return [
+            message.isTooMany
+            for worker in self.each()
+            if worker.pid
+            for message in worker.way.told
+            if isinstance(message, Take)
+        ]
+
+    def test_rejected(self) -> None:
+        """Those beyond are handed over to be rejected, after a moment."""
+        self.start()
+        self.take(3)
+        self.assertEqual(self.told(), [False, False])
+        self.clock.advance(FULL)
+        self.assertEqual(sorted(self.told()), [False, False, True])
+
+    def test_others(self) -> None:
+        """Other hosts do not even wait."""
+        self.start()
+        self.take(4)
+        self.take(2, "192.0.2.8")
+        self.assertEqual(self.told(), [False] * 4)
+
+    def test_ended(self) -> None:
+        """One whose end is told meanwhile makes room."""
+        a, b, _ = self.start()
+        self.take(3)
+        a.received(Report(1, 1, 1, 1, 1, {"192.0.2.7": 1}))
+        b.received(Report(1, 0, 0, 1, 1, {"192.0.2.7": 0}))
+        self.clock.advance(FULL)
+        self.assertEqual(self.told(), [False] * 3)
+        self.take()
+        self.clock.advance(FULL)
+        self.assertEqual(sorted(self.told()), [False] * 3 + [True])
+
+    def test_closed(self) -> None:
+        """Beyond the limit of connections they are closed; the log has one line."""
+        self.start()
+        taken = self.take(7)
+        self.assertEqual([c.fileno() for c in taken[4:]], [-1] * 3)
+        self.assertNotIn(-1, [c.fileno() for c in taken[:4]])
+        self.assertEqual(self.metrics.refusedConnections, 3)
+        (error,) = self.errors()
+        self.assertEqual(error, "connection from 192.0.2.7 closed: its host has 4 open")
+        self.clock.advance(60)
+        self.take()
+        self.assertIn("open (3 since the last such line)", self.errors()[-1])
+
+    def test_died(self) -> None:
+        """Those of a worker that died are none any more."""
+        a, *_ = self.start()
+        self.take(2)
+        a.received(Report(1, 1, 1, 1, 1, {"192.0.2.7": 1}))
+        a.die()
+        self.take()
+        self.assertEqual(self.handed(), [0, 1, 1])
+        self.assertEqual(self.told(), [False, False])
+
+    def test_notTaken(self) -> None:
+        """
+        One that never came to be counts no more: its peer had gone before it was
+        taken.
+        """
+        a, *_ = self.start()
+        self.take()
+        a.received(Report(1, 0, 0, 0, 1))
+        self.take(2)
+        self.assertEqual(self.told(), [False] * 3)
 
 
 class DescriptorTests(WorkersTestCase):

@@ -50,6 +50,7 @@ const ADVICE = {
   412: "Someone else has changed it meanwhile. Load it again and repeat the change.",
   413: "Make it shorter.",
   421: "Open the page under the address that the server names.",
+  429: "Somebody at this address has tried other tokens. Wait a moment and try again.",
   500: "The reason is in the server's log.",
   503: "D360 goes on by itself as soon as it is back. Try again in a moment.",
 };

@@ -34,8 +34,8 @@ function part(title, what, seconds, { signal, trouble }, load) {
   const content = h("div", {}, loading(what));
   const failed = h("div", {});
   const element = h("section", { class: "panel" }, h("h2", {}, title), failed, content);
-  // Both concern the whole server: no answer, and no token.
-  const isCommon = (error) => error.status === 0 || error.status === 401;
+  // These concern the whole server: no answer, no token, and too many wrong ones.
+  const isCommon = (error) => [0, 401, 429].includes(error.status);
   let loadedAt = null;
   const again = poll(seconds, async () => {
     try {

@@ -14,6 +14,7 @@ from tests.faults.attacks.victim import (
     GET,
     GRACE,
     IDLE,
+    LONGEST,
     PROPOSALS,
     STORE,
     STUDY_GET,
@@ -28,6 +29,7 @@ from tests.faults.attacks.victim import (
     storeCommand,
 )
 from tests.interop import wire
+from tests.interop.running import PATIENCE
 from tests.interop.wire import COMMAND, LAST, STUDY_FIND, Peer
 from tests.services.datasets import encode
 
@@ -164,3 +166,29 @@ def endless(victim: Victim) -> None:
             raise Wrong(f"{name} without an end goes on; {taken} bytes taken")
 
     atOnce(send, cases)
+
+
+def endlessInstance(victim: Victim) -> None:
+    """
+    An instance that goes on and on: as soon as it is longer than any may be nothing
+    of it is on the disk any more, and at its end, if there is one, it is refused.
+    """
+    dataset = fresh()
+    pixels = b"\xe0\x7f\x10\0OW\0\0" + 0xFFFFFFFE.to_bytes(4, "little")
+    piece = wire.pdv(STORE, 0, bytes(1 << 15))
+    archive = victim.server.folder / "data" / "archive"
+    with victim.open() as peer:
+        peer.send(storeCommand(STORE, dataset.SOPInstanceUID))
+        peer.send(wire.pdv(STORE, 0, encode(dataset) + pixels))
+        for _ in range((LONGEST << 20) // (1 << 15) + 100):
+            peer.send(piece)
+        deadline = time.monotonic() + PATIENCE
+        while list(archive.glob(f"*/{dataset.StudyInstanceUID}/*/*")):
+            if time.monotonic() > deadline:
+                raise Wrong("an instance without an end stays on the disk")
+            peer.send(piece)
+        peer.send(wire.pdv(STORE, LAST, b"\0\0"))
+        status = peer.response().status
+        if status != 0xA700:
+            raise Wrong(f"an instance that is too long: {status:04X}")
+        peer.release()

@@ -41,6 +41,9 @@ PROPOSALS = [
     (STUDY_GET, [EXPLICIT]),
 ]
 
+#: MiB that an instance may have.
+LONGEST = 16
+
 #: What is there to be asked for: so many instances of so many bytes.
 INSTANCES, PIXELS = 30, 500_000
 
@@ -57,6 +60,9 @@ CONFIGURATION = f"""
 artim_timeout = {ARTIM}
 idle_timeout = {IDLE}
 min_rate = 100
+# One host attacks in the place of many.
+max_associations_per_host = 2000
+max_instance_size = {LONGEST}
 [web]
 request_timeout = {REQUEST}
 max_connections = 50

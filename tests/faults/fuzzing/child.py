@@ -33,6 +33,7 @@ MODULES = (
     "database",
     "web",
     "association",
+    "messages",
     "transcoding",
 )
 

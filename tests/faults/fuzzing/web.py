@@ -43,6 +43,8 @@ from tests.services.datasets import EXPLICIT, encode, instance
 
 _LOST = Failure(ConnectionLost())
 
+_TOKEN = "secret"
+
 
 @implementer(IVerification)
 class _Verification:
@@ -63,7 +65,7 @@ class _Sending:
 def serve(data: bytes) -> None:
     """
     Bytes on a connection. None of the answers is an error of ours, and each is
-    whole.
+    whole. Who says something of a token needs the right one.
     """
     stores = filled()
     remoteAEs, worklist = MemoryRemoteAEs(), MemoryWorklist()
@@ -75,7 +77,7 @@ def serve(data: bytes) -> None:
             b"jobs": JobsResource(_Sending()),
             b"reindex": ReindexResource(Reindex()),
         },
-        "",
+        _TOKEN if b"Authorization" in data else "",
     )
     # Its timers are Twisted's own, and the global reactor's.
     site.timeOut = None
@@ -93,9 +95,13 @@ def serve(data: bytes) -> None:
 
 
 def _request(
-    method: str, path: str, body: bytes = b"", kind: str = "application/json"
+    method: str,
+    path: str,
+    body: bytes = b"",
+    kind: str = "application/json",
+    *more: str,
 ) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *more]
     if body:
         lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -126,6 +132,8 @@ def _webSeeds() -> list[bytes]:
         _request("POST", "/api/reindex", b'{"full": true}')
         + _request("DELETE", "/api/reindex"),
         _request("GET", "/api/jobs/1") + _request("DELETE", "/api/jobs/1"),
+        _request("GET", "/api/jobs", b"", "", f"Authorization: Bearer {_TOKEN}"),
+        _request("GET", "/api/jobs", b"", "", "Authorization: Basic c2VjcmV0") * 20,
         b"POST /api/worklist HTTP/1.1\r\nHost: [::1]:1\r\nTransfer-Encoding: chunked"
         b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b"GET /api/worklist/a HTTP/1.0\r\nAccept: a/b;q=0.5,*/*;q=1\r\n"
