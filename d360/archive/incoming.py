@@ -341,10 +341,12 @@ class IncomingFile:
         """Mark it and link it to a free name in the folder."""
         name = f"{instance}.dcm"
         for _ in range(_ATTEMPTS):
-            if not self._folders.isDurable(folder):
-                self._folders.make(folder)
             path = f"{folder}/{name}"
             try:
+                # Another process may have removed it, or a parent of it, that is
+                # remembered here.
+                if not self._folders.isDurable(folder):
+                    self._folders.make(folder)
                 os.link(self._mark(path), self._final(path))
             except FileExistsError:
                 name = f"{instance}-{secrets.token_hex(4)}.dcm"

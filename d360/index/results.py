@@ -273,6 +273,7 @@ class StoredInstances:
     def __init__(self, pool: ConnectionPool, query: Query) -> None:
         self._questions = _Questions(pool)
         self._query = query
+        self._isNamed = sql.namesInstances(query)
         self._holding = _HoldingSeries(self._questions, query)
         self._series: Sequence[int] = ()
         self._after = sql.START
@@ -280,6 +281,8 @@ class StoredInstances:
 
     @asynchronous
     async def nextBatch(self) -> tuple[StoredInstance, ...]:
+        if self._isNamed and not self._closed:
+            return await self._named()
         while not self._closed:
             if not self._series:
                 self._series = await self._holding.take(INSTANCES)
@@ -298,6 +301,16 @@ class StoredInstances:
             if rows:
                 return tuple(storedInstance(row[2:]) for row in rows)
         return ()
+
+    @asynchronous
+    async def _named(self) -> tuple[StoredInstance, ...]:
+        rows = await self._questions.query(
+            "locate: named", sql.namedInstances(self._query, self._after, INSTANCES)
+        )
+        self._closed = len(rows) < INSTANCES
+        if rows:
+            self._after = rows[-1][:3]
+        return tuple(storedInstance(row[2:]) for row in rows)
 
     def close(self) -> None:
         self._closed = True

@@ -304,7 +304,7 @@ Position = tuple[int, int, str]
 
 #: Before all instances. Instances without a number come last in their series.
 START: Position = (0, 0, "")
-_UNNUMBERED = 2**62
+_NUMBER = f"coalesce(i.instance_number_key, {2**62})"
 
 
 def instancesOf(
@@ -315,15 +315,39 @@ def instancesOf(
     two columns of a L{Position}, then those of a L{d360.model.StoredInstance},
     whose first is its third.
     """
-    number = f"coalesce(i.instance_number_key, {_UNNUMBERED})"
     condition = imageConditions(query)
     return Statement(
-        f"SELECT i.series, {number}, {_STORED}"
+        f"SELECT i.series, {_NUMBER}, {_STORED}"
         " FROM instances i WHERE i.series = ANY(%s::bigint[])"
         + (f" AND {condition.text}" if condition.text else "")
-        + f" AND (i.series, {number}, i.sop_instance_uid) > (%s, %s, %s)"
+        + f" AND (i.series, {_NUMBER}, i.sop_instance_uid) > (%s, %s, %s)"
         " ORDER BY i.series, i.instance_number_key, i.sop_instance_uid LIMIT %s",
         (list(series), *condition.parameters, *after, limit),
+    )
+
+
+def namesInstances(query: Query) -> bool:
+    """Whether L{namedInstances} is for this query."""
+    return any(
+        isinstance(condition, AnyOf) and condition.attribute.keyword == "SOPInstanceUID"
+        for condition in query.conditions
+    )
+
+
+def namedInstances(query: Query, after: Position, limit: int) -> Statement:
+    """
+    As L{instancesOf}, of whatever series, for a query that has the UIDs of the
+    instances. It is one look: of two, for the series and for what is in them,
+    neither finds an instance that goes from one series to another in between.
+    """
+    condition = where(query)
+    return Statement(
+        f"WITH hits AS MATERIALIZED (SELECT i.series, {_NUMBER} AS number, {_STORED}"
+        f" FROM {ENTITIES[Level.IMAGE].source}{condition.text})"
+        " SELECT * FROM hits"
+        " WHERE (series, number, sop_instance_uid) > (%s, %s, %s)"
+        " ORDER BY series, number, sop_instance_uid LIMIT %s",
+        (*condition.parameters, *after, limit),
     )
 
 

@@ -176,7 +176,8 @@ class Sender:
 
         @param since: when it was in the index at the latest: a file that is not
             as it must be may be on its way for L{PATIENCE} from then.
-        @raise ArchiveError: its file is gone or damaged.
+        @raise ArchiveError: its file is gone or damaged, or what took its place
+            does not belong into the context.
         @raise TranscodingError: it cannot be brought to that transfer syntax.
         """
         opening = self._openAs(instance, context)
@@ -197,6 +198,9 @@ class Sender:
             there = await self._whereNow(instance)
             if there is None:
                 failure.raiseException()
+            if there.SOPClassUID != instance.SOPClassUID:
+                # The command would name another class than the data set.
+                raise ArchiveError("it was replaced by one of another SOP class")
             if there != instance:
                 # Its file is as new as what the index has of it.
                 since, pauses = self.seconds(), iter(PAUSES)

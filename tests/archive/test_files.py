@@ -169,6 +169,18 @@ class LayoutTests(FilesCase):
         _, again = self.store()
         self.assertTrue(self.successResultOf(self.archive.exists(again.location)))
 
+    def test_studyGoesInBetween(self) -> None:
+        """
+        So is that of a study, for another series of it: its instances were removed
+        by who knows nothing of what the writing process remembers.
+        """
+        writer, blob = self.store()
+        self.successResultOf(writer.settle())
+        self.successResultOf(self.archive.remove(blob.location))
+        writer = self.archive.create(HEAD)
+        again = self.successResultOf(writer.commit(STUDY, "1.2.3.9", INSTANCE))
+        self.assertTrue(self.successResultOf(self.archive.exists(again.location)))
+
     def test_onlyPathsOfTheArchive(self) -> None:
         """A location that leads elsewhere is refused."""
         for path in ("../x", "/etc/passwd", "a/../../b", ".incoming/x", "a//b", ""):

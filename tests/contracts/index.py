@@ -382,6 +382,11 @@ class IndexContract(MatchingContract):
             ),
             ["x", "a"],
         )
+        named = AnyOf(attribute("SOPInstanceUID"), ("x", "a", "b", "c", "y"))
+        series = AnyOf(attribute("SeriesInstanceUID"), ("1.1",))
+        self.assertEqual(
+            await self.stored(Level.IMAGE, named, series), ["c", "y", "x", "b"]
+        )
 
     async def test_locateByPatient(self: Any) -> None:
         """The patient's own attributes decide, not each study's copy."""

@@ -12,11 +12,14 @@ from d360.attributes import Level
 from d360.errors import DatabaseUnavailable
 from d360.index import results
 from d360.index.sql import Statement
-from d360.model import AnyOf, Condition, Match, NameMatch, Query, Range
+from d360.model import AnyOf, Condition, Location, Match, NameMatch, Query, Range
 from tests.contracts.instances import attribute
 
 ID = attribute("PatientID")
 NAMED = NameMatch(attribute("PatientName"), ("*a*",))
+UID = attribute("SOPInstanceUID")
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
 DATED = Range(attribute("StudyDate"), "20260101", "20260131")
 
 
@@ -180,3 +183,44 @@ class MatchesTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(batch), (Match(("P9",)),))
             self.pool.answers.clear()
         self.assertEqual(set(self.pool.names), {"walk"})
+
+
+class StoredInstancesTests(SynchronousTestCase):
+    """L{results.StoredInstances}."""
+
+    def setUp(self) -> None:
+        self.patch(results, "INSTANCES", 2)
+        self.pool = _Pool()
+
+    def locate(self, *conditions: Condition) -> results.StoredInstances:
+        query = Query(Level.IMAGE, conditions)
+        return results.StoredInstances(self.pool, query)  # type: ignore[arg-type]
+
+    def row(self, series: int, number: int, uid: str) -> tuple[Any, ...]:
+        return (series, number, uid, CT, EXPLICIT, f"{uid}.dcm", 300, 10, b"digest")
+
+    def test_named(self) -> None:
+        """
+        Instances with these UIDs are found by one statement, not first their
+        series: one that is replaced meanwhile may go to another.
+        """
+        found = self.locate(AnyOf(UID, ("a", "b", "c")))
+        batch = found.nextBatch()
+        self.assertEqual(self.pool.names, ["locate: named"])
+        self.pool.answer(self.row(3, 1, "a"), self.row(4, 1, "b"))
+        uids = [one.SOPInstanceUID for one in self.successResultOf(batch)]
+        self.assertEqual(uids, ["a", "b"])
+        batch = found.nextBatch()
+        self.assertEqual(self.pool.asked[-1][1].parameters[-4:], (4, 1, "b", 2))
+        self.pool.answer(self.row(4, 2, "c"))
+        (last,) = self.successResultOf(batch)
+        self.assertEqual(last.location, Location("c.dcm", 300))
+        self.assertEqual(self.successResultOf(found.nextBatch()), ())
+        self.assertEqual(len(self.pool.names), 2)
+
+    def test_closed(self) -> None:
+        """Nothing is asked for any more."""
+        found = self.locate(AnyOf(UID, ("a",)))
+        found.close()
+        self.assertEqual(self.successResultOf(found.nextBatch()), ())
+        self.assertEqual(self.pool.names, [])

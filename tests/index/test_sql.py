@@ -97,6 +97,7 @@ class ConditionTests(SynchronousTestCase):
                 pages.walk(query, (5,) * pages.positionLength(query), 1),
                 sql.firstSeries(query, 1),
                 sql.instancesOf(query, [1], sql.START, 1),
+                sql.namedInstances(query, sql.START, 1),
             ):
                 self.assertNotIn("DROP", statement.text)
                 self.assertEqual(

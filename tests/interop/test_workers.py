@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.interop.files import makeCT
+from tests.interop.files import makeCT, rename
 from tests.interop.running import HOST, PATIENCE, RunningServer, dcmtk, freePort
 from tests.interop.wire import ECHO, IMPLICIT, Peer, echo
 
@@ -188,6 +189,30 @@ class TogetherTests(WorkersTestCase):
         errors = self.server.get("/api/errors")["errors"]
         self.assertEqual({error["level"] for error in errors}, {"warn"})
         self.assertEqual(len({error["text"] for error in errors}), 2)
+
+    def test_storedAfterDeletion(self) -> None:
+        """
+        A study that was deleted by the server's own process is stored again by
+        each of those that had stored it, by series that were not there before.
+        """
+        paths = makeCT(self.folder / "files", 2)
+        study = str(dcmread(paths[0]).StudyInstanceUID)
+        for _ in range(2):
+            for path in paths:
+                self.assertEqual(self.server.store(str(path)).status, 0)
+            request = urllib.request.Request(
+                f"{self.server.web}/api/studies/{study}", method="DELETE"
+            )
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+            for path in paths:
+                dataset = dcmread(path)
+                rename(dataset)
+                dataset.SeriesInstanceUID = generate_uid()
+                dataset.save_as(path)
+        for path in paths:
+            stored = self.server.store(str(path))
+            self.assertEqual(stored.status, 0, stored.output)
+        self.assertEqual(self.server.entered(), 2)
 
 
 class KnownCallersTests(WorkersTestCase):

@@ -379,6 +379,26 @@ class MoveTests(RetrieveCase):
         self.retrieve()
         self.assertEqual(b"newer", self.opener.received[-1].data)
 
+    def test_replacedByAnotherClass(self) -> None:
+        """
+        What is of another SOP class by now fails: SOP class of command and data
+        set are the same (PS3.4 B.2.2).
+        """
+        for number in range(1, 10):
+            self.stored(number)
+
+        def answer(one: Any) -> int:
+            if one.command.MessageID == 1:
+                old = Location("00/1.1/1.1.1/1.1.1.9.dcm", 4)
+                self.stored(9, b"newer", SOPClassUID=MR)
+                self.archive.remove(old)
+            return 0
+
+        self.opener.answer = answer
+        operation = self.retrieve()
+        self.assertEqual((None, 8, 1, 0), counts(operation.responses[-1]))
+        self.assertEqual(["1.1.1.9"], self.failedUIDs(operation))
+
     def test_ahead(self) -> None:
         """
         While the disk is waited for, so many are opened; where nothing is, one
