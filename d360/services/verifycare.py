@@ -5,9 +5,12 @@ each file is read once, as slowly as that allows.
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from d360.asynchronous import asynchronous
 from d360.errors import ArchiveError, DatabaseError
@@ -53,27 +56,19 @@ class VerifyCare:
         self._days = days
         # The one that was begun, or gone on with, by this run of the server.
         self._round: VerifyRound | None = None
-        self._call: IDelayedCall | None = None
-        self._looking: Deferred[None] | None = None
-        self._stopped = False
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+        self._ended: Deferred[Any] = succeed(None)
 
     def start(self) -> None:
         """Begin, or go on where an earlier run of the server was."""
         if self._days:
-            self._look()
+            self._ended = self._loop.start(INTERVAL)
 
-    def _look(self) -> None:
-        self._call = None
-        self._looking = self._care()
-        self._looking.addErrback(
+    def _look(self) -> Deferred[None]:
+        return self._care().addErrback(
             lambda failure: self._log.failure("verifying regularly", failure)
         )
-        self._looking.addCallback(self._looked)
-
-    def _looked(self, _: object) -> None:
-        self._looking = None
-        if not self._stopped:
-            self._call = self._clock.callLater(INTERVAL, self._look)
 
     @asynchronous
     async def _care(self) -> None:
@@ -110,7 +105,7 @@ class VerifyCare:
         if round_ is None or round_.position > extent.last:
             round_ = VerifyRound(now)
             await self._notes.write(round_)
-        if self._stopped:
+        if not self._loop.running:
             return
         rate = max(LEAST_RATE, totals.size / (self._days * _DAY) * _HASTE)
         self._verify.start(rate, "", round_.position)
@@ -119,14 +114,9 @@ class VerifyCare:
     @asynchronous
     async def stop(self) -> None:
         """End it, and remember where it was."""
-        self._stopped = True
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-        if self._looking is not None:
-            looked: Deferred[None] = Deferred()
-            self._looking.addBoth(lambda _: looked.callback(None))
-            await looked
+        if self._loop.running:
+            self._loop.stop()
+        await self._ended
         await self._verify.stop()
         try:
             await self._noteIt()

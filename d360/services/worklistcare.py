@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 
 from d360.asynchronous import asynchronous
 from d360.audit.null import NULL_AUDIT
@@ -52,27 +54,19 @@ class WorklistCare:
         self._clock = clock
         self._removeArrived = removeArrived
         self._removeAfterDays = removeAfterDays
-        self._call: IDelayedCall | None = None
-        self._looking: Deferred[None] | None = None
-        self._stopped = False
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+        self._ended: Deferred[Any] = succeed(None)
 
     def start(self) -> None:
         """Begin, with a look at once; nothing if nothing is to be removed."""
         if self._removeArrived or self._removeAfterDays:
-            self._look()
+            self._ended = self._loop.start(INTERVAL)
 
-    def _look(self) -> None:
-        self._call = None
-        self._looking = self._remove()
-        self._looking.addErrback(
+    def _look(self) -> Deferred[None]:
+        return self._remove().addErrback(
             lambda failure: self._log.failure("removing worklist items", failure)
         )
-        self._looking.addCallback(self._looked)
-
-    def _looked(self, _: object) -> None:
-        self._looking = None
-        if not self._stopped:
-            self._call = self._clock.callLater(INTERVAL, self._look)
 
     @asynchronous
     async def _remove(self) -> None:
@@ -98,7 +92,7 @@ class WorklistCare:
         @param remove: so many at most; says which.
         """
         count, removed = 0, _TOGETHER
-        while removed == _TOGETHER and not self._stopped:
+        while removed == _TOGETHER and self._loop.running:
             items = await remove(_TOGETHER)
             for item in items:
                 study = studyOfItem(item.attributes)
@@ -112,12 +106,6 @@ class WorklistCare:
 
     def stop(self) -> Deferred[None]:
         """Begin nothing more; fires when what is under way has ended."""
-        self._stopped = True
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-        if self._looking is None:
-            return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._looking.addBoth(lambda _: ended.callback(None))
-        return ended
+        if self._loop.running:
+            self._loop.stop()
+        return self._ended
