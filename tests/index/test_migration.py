@@ -18,7 +18,7 @@ from tests.contracts.postgres import (
 )
 
 VERSIONS = [version for version, _ in migration.migrations()]
-LATEST = 9
+LATEST = 8
 
 PATIENT = (
     "INSERT INTO patients (identity, patient_id, issuer_of_patient_id,"
